@@ -1,0 +1,1 @@
+"""The faces of a filter: NumPy arrays, dask arrays, lazy images."""

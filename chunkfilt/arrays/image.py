@@ -1,0 +1,411 @@
+"""Lazy images: nodes of the graph with a NumPy-like face."""
+
+from __future__ import annotations
+
+import operator
+import os
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chunkfilt.engine.graph import ImageNode, Source, Value, bind, crop, topological
+from chunkfilt.engine.values import map_table
+from chunkfilt.errors import InputError, nearest
+from chunkfilt.filters.declare import find_filter
+from chunkfilt.runtime.progress import Report, silent, suitable
+from chunkfilt.runtime.run import RunOptions, compute, values_of
+from chunkfilt.storage.zarr_store import open_image
+
+__all__ = ["Image", "LazyValue", "open_zarr", "shape_value"]
+
+# Values computed for windows are kept as long as a graph holds their node.
+_KNOWN: weakref.WeakKeyDictionary[Value, Any] = weakref.WeakKeyDictionary()
+_HTML_PIXELS = 1 << 20
+
+
+class Image:
+    """An image that is computed when its pixels are asked for.
+
+    Made by `chunkfilt.open` and by filters on images.  Indexing (NumPy's basic rules) computes
+    a window and returns an array; `crop` stays lazy.  Behind a whole-image value the first
+    window costs a sweep over the input; the value is kept for the next ones.
+    """
+
+    __slots__ = ("node",)
+    # NumPy leaves `array + image` to the image.
+    __array_ufunc__ = None
+
+    def __init__(self, node: ImageNode) -> None:
+        self.node = node
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Pixels along every axis."""
+        return self.node.spec.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The pixels' dtype."""
+        return self.node.spec.dtype
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The names of the axes."""
+        return self.node.spec.axes
+
+    @property
+    def spatial(self) -> tuple[str, ...]:
+        """The names of the axes that filters work along."""
+        return tuple(self.axes[a] for a in self.node.spec.spatial)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return self.node.spec.ndim
+
+    @property
+    def size(self) -> int:
+        """Number of pixels."""
+        return self.node.spec.size
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all pixels."""
+        return self.node.spec.nbytes
+
+    @property
+    def chunks(self) -> tuple[int, ...] | None:
+        """The chunks of the stored image this is computed from, if they are of its axes."""
+        origin = next((n for n in topological([self.node]) if isinstance(n, Source)), None)
+        chunks = getattr(getattr(origin, "reader", None), "chunks", None)
+        if origin is None or chunks is None:
+            return None
+        by_name = dict(zip(origin.spec.axes, chunks, strict=True))
+        return tuple(by_name.get(name, 1) for name in self.axes)
+
+    def __repr__(self) -> str:
+        size = " x ".join(f"{n} {a}" for a, n in zip(self.axes, self.shape, strict=True))
+        return f"<chunkfilt.Image {size}, {self.dtype.name}, {describe(self.node)}>"
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __bool__(self) -> bool:
+        message = "an image has no truth value: compute it first, image[...]"
+        raise InputError(message)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        ranges, steps, dropped, new_axes = _parse_index(key, self.shape)
+        node = crop(self.node, ranges, dropped)
+        data = _compute(node, suitable() if _needs_sweep(node) else silent)
+        data = data[tuple(slice(None, None, s) for a, s in enumerate(steps) if a not in dropped)]
+        for axis in new_axes:
+            data = np.expand_dims(data, axis)
+        return data if data.ndim else data[()]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            message = "an image's pixels are computed: copy=False cannot be kept"
+            raise ValueError(message)
+        return np.asarray(self.compute(), dtype=dtype)
+
+    def compute(self, *, workers: int | None = None, progress: bool = False) -> np.ndarray:
+        """Compute all pixels into memory.
+
+        Parameters
+        ----------
+        workers : int, optional
+            Threads; default all cores.
+        progress : bool, default False
+            Show how far it is.
+
+        Returns
+        -------
+        ndarray
+            The whole image.
+        """
+        options = RunOptions(workers=workers)
+        return _compute(self.node, suitable() if progress else silent, options)
+
+    def crop(self, **ranges: tuple[int, int] | int) -> Image:
+        """Return a box of the image, still lazy.
+
+        Filters applied before the crop see beyond its edges, filters applied after do not: a
+        crop is an image of its own.
+
+        Parameters
+        ----------
+        **ranges : (start, stop) or int
+            For each axis by name, e.g. ``y=(20000, 24000)``; negative numbers count from the
+            end, a single int takes that index and drops the axis.
+
+        Returns
+        -------
+        Image
+            The box.
+
+        Raises
+        ------
+        InputError
+            If an axis is unknown or a range lies outside the image.
+        """
+        return Image(crop_named(self.node, ranges))
+
+    def preview(self, *args: Any, **options: Any) -> Any:
+        """Return a picture of the image; see `chunkfilt.preview`."""
+        from chunkfilt.arrays.api import preview
+
+        return preview(self, *args, **options)
+
+    def plan(self, **options: Any) -> Any:
+        """Return what saving the image would do; see `chunkfilt.plan`."""
+        from chunkfilt.arrays.api import plan
+
+        return plan(self, **options)
+
+    def save(self, path: str | os.PathLike[str], **options: Any) -> Any:
+        """Compute the image block by block and store it; see `chunkfilt.save`."""
+        from chunkfilt.arrays.api import save
+
+        return save(self, path, **options)
+
+    def to_yaml(self, *args: Any, **options: Any) -> str:
+        """Return the graph as a YAML job; see `chunkfilt.to_yaml`."""
+        from chunkfilt.arrays.api import to_yaml
+
+        return to_yaml(self, *args, **options)
+
+    def _repr_html_(self) -> str:
+        from chunkfilt.show.html import image_html
+
+        return image_html(self)
+
+    def __abs__(self) -> Image:
+        return apply(find_filter("abs").filter, [self], {})
+
+
+class LazyValue:
+    """A value of a whole image that is computed when asked for."""
+
+    __slots__ = ("node",)
+
+    def __init__(self, node: Value) -> None:
+        self.node = node
+
+    def __repr__(self) -> str:
+        return f"<chunkfilt.LazyValue {self.node.filter.name} of {describe(self.node.image)}>"
+
+    def compute(self, *, progress: bool = False) -> Any:
+        """Sweep over the image and return the value; it is kept for the next time."""
+        if self.node not in _KNOWN:
+            report = suitable() if progress else silent
+            _KNOWN.update(values_of([self.node], known=dict(_KNOWN), report=report))
+        return shape_value(self.node, _KNOWN[self.node])
+
+
+def open_zarr(
+    path: str | os.PathLike[str],
+    array: str | None = None,
+    *,
+    axes: Sequence[str] | str | None = None,
+    spatial: Sequence[str] | str | None = None,
+) -> Image:
+    """Open an image of a Zarr store; no pixel is read.
+
+    Parameters
+    ----------
+    path : path
+        A Zarr array, v2 or v3, sharded or not, or a group.
+    array : str, optional
+        The array's name within a group of several.
+    axes : str or sequence of str, optional
+        Names of all axes, e.g. ``"cyx"``; default: the names in the store, else the last ones
+        are z, y, x.
+    spatial : str or sequence of str, optional
+        Which axes filters work along, e.g. ``"yx"``; default: those named z, y and x, or all of
+        an array without names.
+
+    Returns
+    -------
+    Image
+        The image, lazy.
+
+    Raises
+    ------
+    StorageError
+        If the path is missing, is no Zarr store, or holds no such image.
+    """
+    held = open_image(Path(path), array, axes=axes, spatial=spatial)
+    return Image(Source(held.spec, held))
+
+
+def apply(declared: Any, inputs: Sequence[Any], params: Mapping[str, Any]) -> Any:
+    """Return the filter's result on lazy images: a new image, or a lazy value."""
+    nodes = [
+        one.node if isinstance(one, Image) else _operand(declared.name, one) for one in inputs
+    ]
+    node = bind(declared, nodes, params)
+    return LazyValue(node) if isinstance(node, Value) else Image(node)
+
+
+def describe(node: ImageNode) -> str:
+    """Return in a few words where an image comes from."""
+    if isinstance(node, Source):
+        path = getattr(node.reader, "path", None)
+        return f"from {Path(path).name}" if path else "from memory"
+    if hasattr(node, "filter"):
+        return f"{node.filter.name} of {' and '.join(_names(node))}"
+    return f"crop of {describe(node.inputs[0])}"
+
+
+def crop_named(node: ImageNode, ranges: Mapping[str, Any]) -> ImageNode:
+    """Return a crop by ranges of named axes; a single int drops its axis."""
+    spec = node.spec
+    boxes: dict[int, tuple[int, int]] = {}
+    dropped = []
+    for name, wanted in ranges.items():
+        if name not in spec.axes:
+            known = ", ".join(spec.axes)
+            message = f"crop: no axis {name!r}{nearest(name, spec.axes)}; the axes are {known}"
+            raise InputError(message)
+        axis = spec.axes.index(name)
+        n = spec.shape[axis]
+        if isinstance(wanted, (int, np.integer)) and not isinstance(wanted, bool):
+            index = int(wanted)
+            if not -n <= index < n:
+                message = f"crop: {name} must be within {-n} and {n - 1}, got {index}"
+                raise InputError(message)
+            boxes[axis] = (index % n, index % n + 1)
+            dropped.append(axis)
+            continue
+        boxes[axis] = _range(name, wanted, n)
+    return crop(node, boxes, dropped)
+
+
+def shape_value(node: Value, table: Any) -> Any:
+    """Return a value's table with its rows laid out along the batch axes."""
+    shape = node.batch_shape if node.per_batch else ()
+
+    def lay(array: np.ndarray) -> Any:
+        laid = np.asarray(array).reshape((*shape, *array.shape[1:]))
+        return laid[()] if not shape else laid
+
+    return map_table(lay, table)
+
+
+def _compute(
+    node: ImageNode, report: Report = silent, options: RunOptions | None = None
+) -> np.ndarray:
+    arrays, found = compute({"": node}, known=dict(_KNOWN), report=report, options=options)
+    _KNOWN.update(found)
+    return arrays[""]
+
+
+def _needs_sweep(node: ImageNode) -> bool:
+    return any(isinstance(n, Value) and n not in _KNOWN for n in topological([node]))
+
+
+def _names(node: Any) -> list[str]:
+    return [
+        str(one) if isinstance(one, (int, float)) else describe(one)
+        for one in node.inputs
+        if one is not None
+    ]
+
+
+def _operand(name: str, operand: Any) -> Any:
+    if operand is None or isinstance(operand, (int, float)):
+        return operand
+    if isinstance(operand, np.generic):
+        return operand.item()
+    kind = type(operand).__name__
+    message = f"{name}: an image goes with images and numbers, got {kind}"
+    raise InputError(message)
+
+
+def _range(name: str, wanted: Any, n: int) -> tuple[int, int]:
+    if isinstance(wanted, slice) and wanted.step in (None, 1):
+        wanted = (wanted.start, wanted.stop)
+    if not isinstance(wanted, (tuple, list)) or len(wanted) != 2:
+        message = f"crop: {name} must be (start, stop) or an index, got {wanted!r}"
+        raise InputError(message)
+    start, stop = (
+        default if at is None else operator.index(at) + (n if operator.index(at) < 0 else 0)
+        for at, default in zip(wanted, (0, n), strict=True)
+    )
+    if not 0 <= start <= stop <= n:
+        message = f"crop: {name} must lie within 0 and {n}, got {tuple(wanted)}"
+        raise InputError(message)
+    return start, stop
+
+
+def _parse_index(
+    key: Any, shape: Sequence[int]
+) -> tuple[dict[int, tuple[int, int]], list[int], list[int], list[int]]:
+    """Return ranges and steps by axis, the axes that ints drop, and where None adds one."""
+    parts = list(key) if isinstance(key, tuple) else [key]
+    given = sum(part is not None and part is not Ellipsis for part in parts)
+    if given > len(shape):
+        message = f"too many indices: the image has {len(shape)} axes, got {given}"
+        raise IndexError(message)
+    if Ellipsis not in [part for part in parts if part is None or part is Ellipsis]:
+        parts.append(Ellipsis)
+    ranges: dict[int, tuple[int, int]] = {}
+    steps = [1] * len(shape)
+    dropped: list[int] = []
+    new_axes: list[int] = []
+    axis = out = 0
+    for part in parts:
+        if part is Ellipsis:
+            skipped = len(shape) - given
+            axis, out, given = axis + skipped, out + skipped, len(shape)
+        elif part is None:
+            new_axes.append(out)
+            out += 1
+        elif isinstance(part, slice):
+            start, stop, step = part.indices(shape[axis])
+            if step < 1:
+                message = f"slices must have positive steps, got {part}"
+                raise IndexError(message)
+            ranges[axis], steps[axis] = (start, max(start, stop)), step
+            axis, out = axis + 1, out + 1
+        else:
+            ranges[axis] = _one(part, axis, shape[axis])
+            dropped.append(axis)
+            axis += 1
+    return ranges, steps, dropped, new_axes
+
+
+def _one(part: Any, axis: int, n: int) -> tuple[int, int]:
+    try:
+        index = operator.index(part)
+    except TypeError:
+        message = f"images take ints, slices, None and ... as indices, got {part!r}"
+        raise IndexError(message) from None
+    if not -n <= index < n:
+        message = f"index {index} is out of bounds for axis {axis} with {n} pixels"
+        raise IndexError(message)
+    return index % n, index % n + 1
+
+
+def _binary(name: str, reflected: bool) -> Callable[[Image, Any], Any]:
+    def method(self: Image, other: Any) -> Any:
+        if not isinstance(other, (Image, int, float, np.number)) or isinstance(other, bool):
+            return NotImplemented
+        pair = [other, self] if reflected else [self, other]
+        return apply(find_filter(name).filter, pair, {})
+
+    return method
+
+
+for _sign, _name in (
+    ("add", "add"),
+    ("sub", "subtract"),
+    ("mul", "multiply"),
+    ("truediv", "divide"),
+):
+    setattr(Image, f"__{_sign}__", _binary(_name, reflected=False))
+    setattr(Image, f"__r{_sign}__", _binary(_name, reflected=True))

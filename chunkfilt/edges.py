@@ -1,0 +1,119 @@
+"""What lies beyond the image's edge: one table for all modes, and the one routine that uses it.
+
+| mode       | beyond the edge of ``a b c d`` |
+|------------|--------------------------------|
+| `reflect`  | ``b a | a b c d | d c``        |
+| `mirror`   | ``c b | a b c d | c b``        |
+| `nearest`  | ``a a | a b c d | d d``        |
+| `constant` | ``k k | a b c d | k k``        |
+| `wrap`     | ``c d | a b c d | a b``        |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from chunkfilt.grid import Region, Runs, runs_of
+
+__all__ = ["MODES", "gather", "mode_name", "needed_runs", "source_index"]
+
+MODES = ("reflect", "mirror", "nearest", "constant", "wrap")
+_SYNONYMS = {"grid-mirror": "reflect", "grid-wrap": "wrap", "grid-constant": "constant"}
+
+
+def mode_name(mode: str) -> str:
+    """Return the mode by its own name; scipy's ``grid-*`` synonyms are understood."""
+    return _SYNONYMS.get(mode, mode)
+
+
+def source_index(start: int, stop: int, n: int, mode: str) -> np.ndarray:
+    """Give, for coordinates `start` to `stop`, the pixel of an axis of `n` each one shows.
+
+    Coordinates that show no pixel (``constant`` beyond the edge) give -1.
+
+    >>> source_index(-2, 6, 4, "reflect")
+    array([1, 0, 0, 1, 2, 3, 3, 2])
+    >>> source_index(-2, 6, 4, "constant")
+    array([-1, -1,  0,  1,  2,  3, -1, -1])
+    """
+    at = np.arange(start, stop, dtype=np.intp)
+    if mode == "constant" or n == 0:
+        return np.where((at >= 0) & (at < n), at, -1)
+    if mode == "nearest":
+        return np.clip(at, 0, n - 1)
+    if mode == "wrap":
+        return at % n
+    if mode == "reflect":
+        at %= 2 * n
+        return np.where(at < n, at, 2 * n - 1 - at)
+    if mode == "mirror":
+        if n == 1:
+            return np.zeros_like(at)
+        at %= 2 * n - 2
+        return np.where(at < n, at, 2 * n - 2 - at)
+    message = f"mode must be one of {', '.join(MODES)}, got {mode!r}"
+    raise ValueError(message)
+
+
+def needed_runs(start: int, stop: int, n: int, mode: str) -> Runs:
+    """Return the pixels inside an axis of `n` that coordinates `start` to `stop` show.
+
+    >>> needed_runs(-2, 3, 10, "wrap")
+    ((0, 3), (8, 10))
+    """
+    if 0 <= start and stop <= n:
+        return ((start, stop),) if stop > start else ()
+    shown = np.unique(source_index(start, stop, n, mode))
+    return runs_of(shown[shown >= 0])
+
+
+def gather(
+    data: np.ndarray,
+    runs: Sequence[Runs],
+    wanted: Region,
+    shape: Sequence[int],
+    mode: str,
+    cval: Any = 0,
+) -> np.ndarray:
+    """Take the region `wanted`, extended beyond the edge, out of `data` packed by `runs`.
+
+    `shape` is the image's own.  Away from the edge the result is a view; at the edge one
+    ``take`` per axis that reaches beyond it.
+    """
+    missing: list[tuple[int, np.ndarray]] = []
+    window: list[slice] = [slice(None)] * data.ndim
+    takes: list[tuple[int, np.ndarray]] = []
+    for axis, (along, n) in enumerate(zip(runs, shape, strict=True)):
+        start, stop = wanted.start[axis], wanted.stop[axis]
+        if len(along) == 1 and along[0][0] <= start and stop <= along[0][1]:
+            window[axis] = slice(start - along[0][0], stop - along[0][0])
+            continue
+        index = source_index(start, stop, n, mode)
+        absent = index < 0
+        if absent.any():
+            missing.append((axis, absent))
+        takes.append((axis, _positions(along, index)))
+    out = data[tuple(window)]
+    for axis, position in takes:
+        # An axis on which every coordinate lies beyond the edge has no pixel to take from.
+        if out.shape[axis] == 0:
+            widened = [(0, 0)] * out.ndim
+            widened[axis] = (0, 1)
+            out = np.pad(out, widened)
+        out = np.take(out, position, axis=axis)
+    for axis, absent in missing:
+        out[(slice(None),) * axis + (absent,)] = cval
+    return out
+
+
+def _positions(runs: Runs, index: np.ndarray) -> np.ndarray:
+    """Return where global indices stand in an axis packed by `runs` (0 for those that are -1)."""
+    if not runs:
+        return np.zeros_like(index)
+    starts = np.array([a for a, _ in runs])
+    offsets = np.concatenate(([0], np.cumsum([b - a for a, b in runs])[:-1]))
+    which = np.searchsorted(starts, index, side="right") - 1
+    return np.where(index < 0, 0, offsets[which] + index - starts[which])

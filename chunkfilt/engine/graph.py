@@ -1,0 +1,466 @@
+"""The graph: sources, crops, and filters bound to their inputs.
+
+Every node is immutable and knows its `spec` (shape, dtype, axes).  A node answers two
+questions: which pixels of each input it needs for given pixels of its own, and, in
+``evaluate.py``, what its pixels are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, Protocol, TypeGuard
+
+import numpy as np
+
+from chunkfilt.edges import needed_runs
+from chunkfilt.errors import InputError, ParameterError
+from chunkfilt.filters.declare import Filter
+from chunkfilt.grid import Halo, ImageSpec, Region, Runs, merge_runs
+
+__all__ = [
+    "Crop",
+    "Filtered",
+    "ImageNode",
+    "Node",
+    "Reader",
+    "Source",
+    "Value",
+    "behind",
+    "bind",
+    "crop",
+    "is_image",
+    "plain_axes",
+    "topological",
+    "value_depths",
+]
+
+MAX_SPATIAL = 3
+_DEFAULT_SPATIAL = ("z", "y", "x")
+
+
+class Reader(Protocol):
+    """Where a source's pixels come from."""
+
+    def read(self, region: Region) -> np.ndarray:
+        """Return the pixels of a region inside the image."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """An image that is read, not computed."""
+
+    spec: ImageSpec
+    reader: Reader
+
+    inputs: tuple[ImageNode, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Crop:
+    """A box of another node as an image of its own; axes given by number are dropped.
+
+    `start` and `stop` are in the input's coordinates, `dropped` the input's axes left out.
+    """
+
+    spec: ImageSpec
+    inputs: tuple[ImageNode]
+    start: tuple[int, ...]
+    stop: tuple[int, ...]
+    dropped: tuple[int, ...]
+
+    def needs(self, runs: Sequence[Runs]) -> list[Runs]:
+        """Return the input's runs for runs of the crop."""
+        kept = iter(runs)
+        return [
+            ((first, first + 1),)
+            if axis in self.dropped
+            else tuple((a + first, b + first) for a, b in next(kept))
+            for axis, first in enumerate(self.start)
+        ]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Bound:
+    """A filter with its parameters checked and its inputs named."""
+
+    filter: Filter
+    params: Mapping[str, Any]
+    resolved: SimpleNamespace
+    inputs: tuple[Operand, ...]
+    spatial: tuple[int, ...]
+    values: Mapping[str, Value] = field(default_factory=dict)
+
+    @property
+    def image(self) -> ImageNode:
+        """The first input that is an image; the node works along its axes."""
+        return next(one for one in self.inputs if is_image(one))
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        """The input's batch axes."""
+        return tuple(a for a in range(self.image.spec.ndim) if a not in self.spatial)
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """The input's shape along its batch axes."""
+        return tuple(self.image.spec.shape[a] for a in self.batch)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Filtered(_Bound):
+    """An image computed by a filter, pixel by pixel from its neighbourhood."""
+
+    spec: ImageSpec
+    halo: Halo
+    mode: str
+    cval: Any
+    block_dtype: np.dtype
+    leading: tuple[tuple[str, int], ...] = ()
+    prepared: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def lead_at(self) -> int:
+        """Where the leading axes stand in the output: before the first spatial axis."""
+        return self.spatial[0]
+
+    def strip(self, runs: Sequence[Any]) -> list[Any]:
+        """Return per-axis things of the output without those of the leading axes."""
+        return [*runs[: self.lead_at], *runs[self.lead_at + len(self.leading) :]]
+
+    def whole_leading(self, runs: Sequence[Runs]) -> list[Runs]:
+        """Return the runs with the leading axes in full: a kernel gives all of them at once."""
+        lead: list[Runs] = [((0, n),) for _, n in self.leading]
+        return [*runs[: self.lead_at], *lead, *runs[self.lead_at + len(self.leading) :]]
+
+    def needs(self, runs: Sequence[Runs]) -> list[Runs]:
+        """Return the runs every input needs for runs of the output."""
+        needed = []
+        for axis, (along, n) in enumerate(
+            zip(self.strip(runs), self.image.spec.shape, strict=True)
+        ):
+            before, after = self.halo[axis]
+            pieces = [needed_runs(a - before, b + after, n, self.mode) for a, b in along]
+            needed.append(merge_runs(*pieces))
+        return needed
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Value(_Bound):
+    """A small value or table of the whole image, one row per batch index."""
+
+    block_dtype: np.dtype
+
+    @property
+    def per_batch(self) -> bool:
+        """Whether there is a row per batch index, rather than one for all."""
+        return bool(self.resolved.scope == "batch")
+
+    @property
+    def rows(self) -> int:
+        """Number of rows of the value."""
+        return math.prod(self.batch_shape) if self.per_batch else 1
+
+    def needs(self, batch_runs: Sequence[Runs]) -> list[Runs]:
+        """Return the input's runs when the value is wanted for runs of the batch axes."""
+        runs: list[Runs] = [((0, n),) if n else () for n in self.image.spec.shape]
+        if self.per_batch:
+            for axis, along in zip(self.batch, batch_runs, strict=True):
+                runs[axis] = along
+        return runs
+
+
+ImageNode = Source | Crop | Filtered
+Node = Source | Crop | Filtered | Value
+# A number may stand for an image of that value; None for an optional image that is left out.
+Operand = ImageNode | int | float | None
+
+
+def is_image(operand: Operand) -> TypeGuard[ImageNode]:
+    """Return whether an operand is a node rather than a number or nothing."""
+    return isinstance(operand, (Source, Crop, Filtered))
+
+
+def bind(
+    declared: Filter, inputs: Sequence[Operand], params: Mapping[str, Any]
+) -> Filtered | Value:
+    """Bind a filter to its inputs; every parameter is checked here.
+
+    Parameters
+    ----------
+    declared : Filter
+        The filter.
+    inputs : sequence of nodes
+        As many as the filter takes; ``None`` for an optional one that is left out.  A pointwise
+        filter of several images takes numbers for all but one of them.
+    params : mapping
+        Parameters by name; defaults are filled in.
+
+    Returns
+    -------
+    Filtered or Value
+        The new node.
+
+    Raises
+    ------
+    InputError
+        If a parameter, the number of inputs, an axis or a dtype does not fit.
+    """
+    checked = declared.validate(params)
+    given = [*inputs, *[None] * (len(declared.inputs) - len(inputs))]
+    _check_inputs(declared, inputs, given)
+    first = next(node for node in given if is_image(node)).spec
+    spatial = _spatial_axes(declared, first, checked.get("axes"))
+    resolved = declared.resolve(checked, len(spatial))
+    dtypes = [one.spec.dtype if is_image(one) else one for one in given if one is not None]
+    if declared.rules.check is not None:
+        _ask(declared, declared.rules.check, resolved, dtypes)
+    common: dict[str, Any] = {
+        "filter": declared,
+        "params": checked,
+        "resolved": resolved,
+        "inputs": tuple(given),
+        "spatial": spatial,
+        "values": _bind_values(declared, resolved, checked, given, dtypes),
+    }
+    if declared.kind == "value":
+        return Value(**common, block_dtype=first.dtype)
+    halo = [(0, 0)] * first.ndim
+    if declared.rules.halo is not None:
+        for axis, around in zip(
+            spatial, _ask(declared, declared.rules.halo, resolved), strict=True
+        ):
+            halo[axis] = around
+    mode = checked.get("mode", "reflect")
+    cval, block_dtype = _edge_value(declared, mode, checked.get("cval", 0.0), first.dtype, halo)
+    leading = declared.rules.leading(resolved) if declared.rules.leading else ()
+    at = spatial[0] if spatial else first.ndim
+    dtype = np.dtype(checked.get("dtype") or _ask(declared, declared.rules.dtype, resolved, dtypes))
+    moved = [axis + len(leading) * (axis >= at) for axis in range(first.ndim)]
+    spec = ImageSpec(
+        (*first.shape[:at], *(n for _, n in leading), *first.shape[at:]),
+        dtype,
+        _insert_names(first.axes, at, [name for name, _ in leading]),
+        tuple(moved[axis] for axis in first.spatial),
+        (*(moved[axis] for axis in first.leading), *range(at, at + len(leading))),
+    )
+    prepared = _ask(declared, declared.rules.prepare, resolved) if declared.rules.prepare else {}
+    return Filtered(
+        **common,
+        spec=spec,
+        halo=tuple(halo),
+        mode=mode,
+        cval=cval,
+        block_dtype=block_dtype,
+        leading=tuple(leading),
+        prepared=prepared,
+    )
+
+
+def crop(
+    node: ImageNode, ranges: Mapping[int, tuple[int, int]], dropped: Iterable[int] = ()
+) -> Crop:
+    """Return a box of a node as an image of its own.
+
+    `ranges` maps axes to ``(start, stop)`` within the image; axes in `dropped` must be given
+    one pixel and disappear.
+    """
+    spec = node.spec
+    start = tuple(ranges.get(axis, (0, n))[0] for axis, n in enumerate(spec.shape))
+    stop = tuple(ranges.get(axis, (0, n))[1] for axis, n in enumerate(spec.shape))
+    gone = tuple(sorted(dropped))
+    kept = [axis for axis in range(spec.ndim) if axis not in gone]
+    return Crop(
+        ImageSpec(
+            tuple(stop[a] - start[a] for a in kept),
+            spec.dtype,
+            tuple(spec.axes[a] for a in kept),
+            tuple(kept.index(a) for a in spec.spatial if a in kept),
+            tuple(kept.index(a) for a in spec.leading if a in kept),
+        ),
+        (node,),
+        start,
+        stop,
+        gone,
+    )
+
+
+def plain_axes(ndim: int) -> tuple[str, ...]:
+    """Return axis names for an array that has none: the last ones are z, y, x.
+
+    >>> plain_axes(2), plain_axes(4)
+    (('y', 'x'), ('d0', 'z', 'y', 'x'))
+    """
+    extra = max(ndim - len(_DEFAULT_SPATIAL), 0)
+    names = [f"d{i}" for i in range(extra)]
+    return (*names, *_DEFAULT_SPATIAL[len(_DEFAULT_SPATIAL) - (ndim - extra) :])
+
+
+def topological(targets: Iterable[Node]) -> list[Node]:
+    """Return the nodes behind `targets`, each once, inputs before users."""
+    order: dict[int, Node] = {}
+    stack: list[tuple[Node, bool]] = [(node, False) for node in reversed(list(targets))]
+    while stack:
+        node, ready = stack.pop()
+        if id(node) in order:
+            continue
+        if ready:
+            order[id(node)] = node
+            continue
+        stack.append((node, True))
+        stack.extend((needed, False) for needed in reversed(behind(node)) if id(needed) not in order)
+    return list(order.values())
+
+
+def behind(node: Node) -> list[Node]:
+    """Return the nodes a node takes directly, images first, then values."""
+    images = [one for one in node.inputs if is_image(one)]
+    return [*images, *getattr(node, "values", {}).values()]
+
+
+def value_depths(targets: Iterable[Node]) -> dict[Value, int]:
+    """Return, for every value behind `targets`, the sweep (from 0) that can compute it."""
+    depth: dict[int, int] = {}
+    values: dict[Value, int] = {}
+    for node in topological(targets):
+        below = max((depth[id(one)] for one in behind(node)), default=0)
+        depth[id(node)] = below
+        if isinstance(node, Value):
+            values[node] = below
+            depth[id(node)] = below + 1
+    return values
+
+
+def _check_inputs(declared: Filter, inputs: Sequence[Operand], given: Sequence[Operand]) -> None:
+    missing = [name for name, one in zip(declared.inputs, given, strict=False) if one is None]
+    images = [one for one in given if is_image(one)]
+    if len(inputs) > len(declared.inputs) or not images or any(
+        name in declared.inputs[: declared.required] for name in missing
+    ):
+        got = sum(one is not None for one in inputs)
+        message = (
+            f"{declared.name} takes {' and '.join(declared.inputs)} as input, "
+            f"got {got} image{'s' * (got != 1)}"
+        )
+        raise InputError(message)
+    numbers = declared.kind == "pointwise" and declared.required > 1
+    for name, one in zip(declared.inputs, given, strict=True):
+        if one is None or (numbers and not is_image(one)):
+            continue
+        if not is_image(one):
+            message = f"{declared.name}: {name} must be an image, got {one!r}"
+            raise InputError(message)
+        spec = one.spec
+        if spec.shape != images[0].spec.shape:
+            message = (
+                f"{declared.name}: {name} must have the shape of the first image, "
+                f"{images[0].spec.shape}, got {spec.shape}"
+            )
+            raise InputError(message)
+        if spec.dtype.kind not in "biuf" or spec.dtype.itemsize > 8:
+            message = (
+                f"{declared.name} takes bool, integer and float images, got dtype "
+                f"{spec.dtype.name}: convert the input to one of those first"
+            )
+            raise InputError(message)
+
+
+def _spatial_axes(
+    declared: Filter, spec: ImageSpec, axes: Sequence[int | str] | None
+) -> tuple[int, ...]:
+    if axes is None:
+        spatial = spec.spatial
+    else:
+        spatial = tuple(sorted({_axis_number(declared, spec, axis) for axis in axes}))
+    if declared.kind != "neighbourhood":
+        return spatial
+    if not 1 <= len(spatial) <= MAX_SPATIAL:
+        message = (
+            f"{declared.name} works along 1 to {MAX_SPATIAL} spatial axes, the image has "
+            f"{len(spatial)} of {spec.ndim} (shape {spec.shape}): name them with axes="
+        )
+        raise InputError(message)
+    return spatial
+
+
+def _axis_number(declared: Filter, spec: ImageSpec, axis: int | str) -> int:
+    if isinstance(axis, str) and axis in spec.axes:
+        return spec.axes.index(axis)
+    if isinstance(axis, int) and -spec.ndim <= axis < spec.ndim:
+        return axis % spec.ndim
+    message = (
+        f"{declared.name}: axes must be among {', '.join(spec.axes)} or "
+        f"{-spec.ndim} to {spec.ndim - 1}, got {axis!r}"
+    )
+    raise ParameterError(message)
+
+
+def _bind_values(
+    declared: Filter,
+    resolved: SimpleNamespace,
+    checked: Mapping[str, Any],
+    given: Sequence[Operand],
+    dtypes: Sequence[Any],
+) -> dict[str, Value]:
+    if declared.rules.values is None:
+        return {}
+    shared = {"axes": checked["axes"], "scope": checked["scope"]}
+    bound: dict[str, Value] = {}
+    for name, (wanted, params) in declared.rules.values(resolved, dtypes).items():
+        node = bind(wanted.filter, given[: len(wanted.filter.inputs)], {**params, **shared})
+        assert isinstance(node, Value)
+        bound[name] = node
+    return bound
+
+
+def _edge_value(
+    declared: Filter, mode: str, cval: float, dtype: np.dtype, halo: Sequence[tuple[int, int]]
+) -> tuple[Any, np.dtype]:
+    """Return `cval` as a scalar of the block's dtype, and that dtype.
+
+    A measure may take a value that the input's dtype cannot hold; then all its blocks are
+    float64, those away from the edge too, so that the result does not depend on the blocks.
+    """
+    if mode != "constant" or not any(map(sum, halo)):
+        return dtype.type(0), dtype
+    with np.errstate(all="ignore"):
+        held = dtype.type(cval) if _fits(cval, dtype) else None
+    if held is not None:
+        return held, dtype
+    if declared.rules.selection:
+        message = f"{declared.name}: cval must be representable as {dtype.name}, got {cval!r}"
+        raise ParameterError(message)
+    return np.float64(cval), np.dtype(np.float64)
+
+
+def _fits(cval: float, dtype: np.dtype) -> bool:
+    if dtype.kind == "f":
+        return not math.isfinite(cval) or math.isfinite(dtype.type(cval))
+    if dtype.kind == "b":
+        return cval in (0, 1)
+    limits = np.iinfo(dtype)
+    return math.isfinite(cval) and cval == int(cval) and limits.min <= int(cval) <= limits.max
+
+
+def _insert_names(axes: Sequence[str], at: int, names: Sequence[str]) -> tuple[str, ...]:
+    fresh = []
+    for name in names:
+        free = name
+        while free in axes or free in fresh:
+            free += "_"
+        fresh.append(free)
+    return (*axes[:at], *fresh, *axes[at:])
+
+
+def _ask(declared: Filter, rule: Any, *arguments: Any) -> Any:
+    """Call a rule; its ValueError becomes an error that names the filter."""
+    try:
+        return rule(*arguments)
+    except InputError:
+        raise
+    except ValueError as error:
+        message = f"{declared.name}: {error}"
+        raise ParameterError(message) from None

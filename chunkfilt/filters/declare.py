@@ -1,0 +1,401 @@
+"""The filter declaration: a decorated kernel from which everything else about a filter follows.
+
+The decorator reads the function's signature:
+
+* positional parameters are the input blocks: the first is the image, those with the default
+  ``None`` are optional further images;
+* keyword parameters with an annotation are the filter's own parameters, in YAML and Python alike;
+* keyword parameters without annotation and default are given by the engine: ``origin_px``,
+  ``result`` (the dtype the node must have), and whatever ``values=`` and ``prepare=`` name.
+
+The rules (``halo=``, ``dtype=``, ...) are pure functions of the parameters, seen as the
+attributes of `p` (per-axis ones expanded, ``p.ndim`` spatial axes), and of the input dtypes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import math
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, Literal, get_args
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from chunkfilt.errors import InputError, ParameterError, nearest
+from chunkfilt.filters.params import Axes, DType, Mode, PerAxis, Scope, expand, plain, problem
+from chunkfilt.grid import Halo
+from chunkfilt.kernels import real_dtype
+
+__all__ = ["Filter", "find_filter", "image_filter", "real_like", "registered", "same", "value_filter"]
+
+Kind = Literal["neighbourhood", "pointwise", "value"]
+_REGISTRY: dict[str, Filter] = {}
+
+
+def same(p: SimpleNamespace, dtypes: Sequence[np.dtype]) -> np.dtype:
+    """Keep the input's dtype (selections)."""
+    return dtypes[0]
+
+
+def real_like(p: SimpleNamespace, dtypes: Sequence[np.dtype]) -> np.dtype:
+    """Give float32 for bool, 8- and 16-bit integers, float16 and float32, else float64."""
+    return real_dtype(dtypes[0])
+
+
+def _add(a: Any, b: Any) -> Any:
+    return a + b
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What a declaration answers beside its kernel; see `image_filter` and `value_filter`."""
+
+    halo: Callable[[SimpleNamespace], Halo] | None = None
+    dtype: Callable[[SimpleNamespace, Sequence[np.dtype]], np.dtype] = real_like
+    leading: Callable[[SimpleNamespace], tuple[tuple[str, int], ...]] | None = None
+    values: Callable[[SimpleNamespace, Sequence[np.dtype]], Mapping[str, Any]] | None = None
+    prepare: Callable[[SimpleNamespace], Mapping[str, Any]] | None = None
+    memory: Callable[[SimpleNamespace, tuple[int, ...], np.dtype], int] | None = None
+    check: Callable[[SimpleNamespace, Sequence[np.dtype]], None] | None = None
+    combine: Callable[[Any, Any], Any] = _add
+    finalize: Callable[[Any, SimpleNamespace], Any] | None = None
+    selection: bool = False
+    mode: str = "reflect"
+    version: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Filter:
+    """One declared operation: name, kernel, parameters and rules."""
+
+    name: str
+    kind: Kind
+    function: Callable[..., Any]
+    rules: Rules
+    inputs: tuple[str, ...]
+    required: int
+    own: tuple[str, ...]
+    given: tuple[str, ...]
+    model: type[BaseModel]
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} filter {self.name!r}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        module = importlib.import_module(self.function.__module__)
+        held = getattr(module, self.function.__name__, None)
+        if self.function.__module__ != "__main__" and getattr(held, "filter", held) is self:
+            return _by_reference, (self.function.__module__, self.function.__name__)
+        return _declare, (self.function, self.kind, self.rules, self.name, False)
+
+    @property
+    def filter(self) -> Filter:
+        """The declaration itself, so that a filter and its public function read alike."""
+        return self
+
+    def validate(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Check parameters by name; return them all, defaults filled in.
+
+        Raises
+        ------
+        ParameterError
+            If one is unknown, of the wrong type or out of range.
+        """
+        try:
+            model = self.model(**{key: plain(value) for key, value in params.items()})
+        except ValidationError as error:
+            raise self.explain(error) from None
+        return {name: getattr(model, name) for name in type(model).model_fields}
+
+    def explain(self, error: ValidationError) -> ParameterError:
+        """Return the first of pydantic's complaints as one clear sentence."""
+        first = error.errors()[0]
+        where = [part for part in first["loc"] if part not in ("one", "many")]
+        name = str(where[0]) if where else "parameters"
+        if first["type"] == "extra_forbidden":
+            known = list(self.model.model_fields)
+            raised = f"has no parameter {name!r}{nearest(name, known)}; it takes {', '.join(known)}"
+            return ParameterError(f"{self.name} {raised}")
+        if first["type"] == "missing":
+            return ParameterError(f"{self.name}: {name} is required")
+        index = f"[{where[1]}]" if len(where) > 1 else ""
+        return ParameterError(f"{self.name}: {name}{index} {problem(first)}")
+
+    def resolve(self, params: Mapping[str, Any], ndim: int) -> SimpleNamespace:
+        """Return validated parameters as the rules see them, for `ndim` spatial axes.
+
+        Raises
+        ------
+        ParameterError
+            If a per-axis parameter or a footprint does not fit the number of axes.
+        """
+        resolved = SimpleNamespace(ndim=ndim, **params)
+        for name, field in self.model.model_fields.items():
+            value = params[name]
+            try:
+                if _per_axis(field) and value is not None:
+                    setattr(resolved, name, expand(value, ndim, name))
+            except ValueError as error:
+                message = f"{self.name}: {error}"
+                raise ParameterError(message) from None
+            if isinstance(value, np.ndarray) and value.dtype == bool and value.ndim != ndim:
+                message = (
+                    f"{self.name}: {name} must have {ndim} axes (the image's spatial axes), "
+                    f"got {value.ndim}"
+                )
+                raise ParameterError(message)
+        return resolved
+
+    def dump(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parameters that differ from their defaults, as they stand in YAML."""
+        fields = self.model.model_fields
+        model = self.model.model_construct(**params)
+        written = model.model_dump(mode="json", warnings=False)
+        defaults = self.model.model_construct().model_dump(mode="json", warnings=False)
+        return {
+            name: written[name]
+            for name in fields
+            if name not in defaults or written[name] != defaults[name]
+        }
+
+
+def image_filter(
+    *,
+    halo: Callable[[SimpleNamespace], Halo] | None = None,
+    dtype: Callable[[SimpleNamespace, Sequence[np.dtype]], np.dtype] = real_like,
+    leading: Callable[[SimpleNamespace], tuple[tuple[str, int], ...]] | None = None,
+    values: Callable[[SimpleNamespace, Sequence[np.dtype]], Mapping[str, Any]] | None = None,
+    prepare: Callable[[SimpleNamespace], Mapping[str, Any]] | None = None,
+    memory: Callable[[SimpleNamespace, tuple[int, ...], np.dtype], int] | None = None,
+    check: Callable[[SimpleNamespace, Sequence[np.dtype]], None] | None = None,
+    selection: bool = False,
+    mode: str = "reflect",
+    version: int = 1,
+    name: str | None = None,
+) -> Callable[[Callable[..., Any]], Filter]:
+    """Declare a filter whose result is an image; the decorated function is its kernel.
+
+    Parameters
+    ----------
+    halo : callable, optional
+        ``halo(p)`` gives ``((before, after), ...)`` in pixels for each spatial axis.  Without
+        it the filter is pointwise: it takes no ``mode`` and no ``cval``.
+    dtype : callable, default `real_like`
+        ``dtype(p, dtypes)`` gives the result's dtype; the engine does the final cast.
+    leading : callable, optional
+        ``leading(p)`` names further axes of the result: ``(("orientation", 6),)``.
+    values : callable, optional
+        ``values(p, dtypes)`` names whole-image values the kernel takes as keywords:
+        ``{"histogram": (histogram, {"nbins": p.nbins})}``.
+    prepare : callable, optional
+        ``prepare(p)`` computes keywords once, when the filter meets an image (weights, say).
+    memory : callable, optional
+        ``memory(p, core_shape, dtype)`` gives the kernel's working memory in bytes.
+    check : callable, optional
+        ``check(p, dtypes)`` raises ``ValueError`` where parameters do not go together.
+    selection : bool, default False
+        The result holds input pixels, so ``cval`` must be representable in the input's dtype.
+    mode : str, default "reflect"
+        The default mode.
+    version : int, default 1
+        Raise it when the same parameters come to give other pixels.
+    name : str, optional
+        The filter's name; default the function's.
+
+    Returns
+    -------
+    callable
+        The decorator.
+    """
+    rules = Rules(
+        halo=halo,
+        dtype=dtype,
+        leading=leading,
+        values=values,
+        prepare=prepare,
+        memory=memory,
+        check=check,
+        selection=selection,
+        mode=mode,
+        version=version,
+    )
+    kind: Kind = "pointwise" if halo is None else "neighbourhood"
+    return lambda function: _declare(function, kind, rules, name or function.__name__, True)
+
+
+def value_filter(
+    *,
+    combine: Callable[[Any, Any], Any] = _add,
+    finalize: Callable[[Any, SimpleNamespace], Any] | None = None,
+    values: Callable[[SimpleNamespace, Sequence[np.dtype]], Mapping[str, Any]] | None = None,
+    memory: Callable[[SimpleNamespace, tuple[int, ...], np.dtype], int] | None = None,
+    check: Callable[[SimpleNamespace, Sequence[np.dtype]], None] | None = None,
+    version: int = 1,
+    name: str | None = None,
+) -> Callable[[Callable[..., Any]], Filter]:
+    """Declare a filter whose result is a value of the whole image.
+
+    The decorated function computes a block's partial: an array, or a (named) tuple of arrays,
+    with one row per batch index.  ``combine(a, b)`` joins two partials of the same batch
+    indices (default: their sum), always in the order of the blocks; ``finalize(partial, p)``
+    turns the last one into the value, again with one row per batch index.
+
+    Parameters
+    ----------
+    combine, finalize : callable, optional
+        As above.
+    values, memory, check, version, name
+        As in `image_filter`.
+
+    Returns
+    -------
+    callable
+        The decorator.
+    """
+    rules = Rules(
+        values=values,
+        memory=memory,
+        check=check,
+        combine=combine,
+        finalize=finalize,
+        version=version,
+    )
+    return lambda function: _declare(function, "value", rules, name or function.__name__, True)
+
+
+def registered() -> dict[str, Filter]:
+    """Return every declared filter by name, in alphabetical order."""
+    return dict(sorted(_REGISTRY.items()))
+
+
+def find_filter(name: str) -> Filter:
+    """Return the declared filter of that name.
+
+    Raises
+    ------
+    InputError
+        If there is none; the message has the nearest name.
+    """
+    if name not in _REGISTRY:
+        message = f"unknown filter {name!r}{nearest(name, _REGISTRY)}; see `chunkfilt filters`"
+        raise InputError(message)
+    return _REGISTRY[name]
+
+
+def _declare(
+    function: Callable[..., Any], kind: Kind, rules: Rules, name: str, register: bool
+) -> Filter:
+    signature = inspect.signature(function, eval_str=True)
+    inputs: list[str] = []
+    required = 0
+    given: list[str] = []
+    fields: dict[str, Any] = {}
+    for parameter in signature.parameters.values():
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            inputs.append("image" if not inputs else parameter.name)
+            required += parameter.default is inspect.Parameter.empty
+        elif parameter.annotation is inspect.Parameter.empty:
+            given.append(parameter.name)
+        else:
+            default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+            fields[parameter.name] = (parameter.annotation, default)
+    own = tuple(fields)
+    for key, field in _shared(kind, rules).items():
+        fields.setdefault(key, field)
+    model = create_model(
+        name, __config__=ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True,
+                                    protected_namespaces=()), **fields
+    )
+    declared = Filter(
+        name, kind, function, rules, tuple(inputs), required, own, tuple(given), model
+    )
+    # A name with an underscore is a step of another filter, not one for users.
+    if register and not name.startswith("_"):
+        held = _REGISTRY.get(name)
+        if held is not None and _home(held.function) != _home(function):
+            message = f"a filter named {name!r} exists already, in {held.function.__module__}"
+            raise InputError(message)
+        _REGISTRY[name] = declared
+    return declared
+
+
+def _shared(kind: Kind, rules: Rules) -> dict[str, Any]:
+    """Return the parameters that filters of a kind have in common."""
+    shared: dict[str, Any] = {}
+    if kind == "neighbourhood":
+        shared["mode"] = (Mode, rules.mode)
+        shared["cval"] = (float, 0.0)
+    if kind != "pointwise" or rules.values is not None:
+        shared["axes"] = (Axes | None, None)
+    if kind == "value" or rules.values is not None:
+        shared["scope"] = (Scope, "batch")
+    if kind != "value":
+        shared["dtype"] = (DType | None, None)
+    return shared
+
+
+SHARED_DOCS = {
+    "mode": (
+        "mode : {'reflect', 'mirror', 'nearest', 'constant', 'wrap'}, default {default!r}",
+        "What lies beyond the image's edge, in scipy.ndimage's words.",
+    ),
+    "cval": (
+        "cval : float, default 0.0",
+        "The value beyond the edge under ``mode='constant'``.",
+    ),
+    "axes": (
+        "axes : int, str or sequence of them, optional",
+        "The spatial axes, by number or name; the others are batch axes, each index filtered on "
+        "its own. Default: all axes of a plain array, the spatial ones of an image with named "
+        "axes.",
+    ),
+    "scope": (
+        "scope : {'batch', 'all'}, default 'batch'",
+        "Whether whole-image values are per batch index or over all of them.",
+    ),
+    "dtype": (
+        "dtype : dtype, optional",
+        "Cast the result: integers round half to even and saturate, NaN becomes 0. Default: "
+        "as said under Returns.",
+    ),
+}
+
+
+def full_docstring(declared: Filter) -> str:
+    """Return the kernel's docstring with the shared parameters written in."""
+    text = inspect.getdoc(declared.function) or declared.name
+    own = inspect.signature(declared.function).parameters
+    added = []
+    for name, field in declared.model.model_fields.items():
+        if name in SHARED_DOCS and name not in own:
+            head, body = SHARED_DOCS[name]
+            added.append(head.replace("{default!r}", repr(field.default)))
+            added.append(textwrap.indent(textwrap.fill(body, 92), "    "))
+    head, separator, tail = text.partition("\nReturns\n")
+    return f"{head.rstrip()}\n" + "\n".join(added) + f"\n{separator}{tail}" if separator else text
+
+
+def _per_axis(field: Any) -> bool:
+    parts = [*field.metadata, *get_args(field.annotation)]
+    parts += [meta for part in get_args(field.annotation) for meta in get_args(part)]
+    return any(isinstance(part, PerAxis) for part in parts)
+
+
+def _home(function: Callable[..., Any]) -> tuple[str, str]:
+    return function.__module__, function.__qualname__
+
+
+def _by_reference(module: str, name: str) -> Filter:
+    held = getattr(importlib.import_module(module), name)
+    found: Filter = held.filter
+    return found
+
+
+def pixels(shape: Sequence[int]) -> int:
+    """Return the number of pixels of a shape."""
+    return math.prod(shape)

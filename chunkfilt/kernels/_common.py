@@ -1,0 +1,169 @@
+"""What all compiled kernels share: the compiler's options, the result dtype, the view they read.
+
+Kernels are compiled without fast-math of any kind and single-threaded, so that a pixel's value
+depends, to the last bit, on its window alone; parallelism is over blocks, hence `nogil`.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+__all__ = ["as4d", "core_shape", "jit", "pad3", "real_dtype"]
+
+AXES = 3
+_F = TypeVar("_F", bound=Callable[..., Any])
+_T = TypeVar("_T")
+
+
+def jit(function: _F) -> _F:
+    """Compile a function strictly, cached on disk, releasing the interpreter lock.
+
+    Parameters
+    ----------
+    function : callable
+        A function numba can compile in nopython mode.
+
+    Returns
+    -------
+    callable
+        The compiled function, called like the original.
+
+    Examples
+    --------
+    >>> @jit
+    ... def twice(x):
+    ...     return 2 * x
+    """
+    compile_it: Any = numba.njit(cache=True, nogil=True, error_model="numpy")
+    return cast(_F, compile_it(function))
+
+
+def real_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    """Return the result dtype of a measure.
+
+    Parameters
+    ----------
+    dtype : dtype
+        Of the image.
+
+    Returns
+    -------
+    numpy.dtype
+        float32 for bool, 8- and 16-bit integers, float16 and float32; float64 otherwise.
+
+    Examples
+    --------
+    >>> real_dtype("uint16"), real_dtype("int32")
+    (dtype('float32'), dtype('float64'))
+    """
+    kind = np.dtype(dtype)
+    small = kind.kind == "b" or (kind.kind in "iu" and kind.itemsize <= 2)
+    small = small or (kind.kind == "f" and kind.itemsize <= 4)
+    return np.dtype(np.float32 if small else np.float64)
+
+
+def as4d(block: NDArray[Any]) -> NDArray[Any]:
+    """View a block as a read-only, C-contiguous `(batch, z, y, x)` array.
+
+    Read-only whatever the input is, so that each kernel is compiled once per dtype and not twice.
+
+    Parameters
+    ----------
+    block : ndarray
+        Shape `(batch, *spatial)` with one to three spatial axes.
+
+    Returns
+    -------
+    ndarray
+        Missing spatial axes have length 1, in front; bool becomes uint8 (a view), float16
+        becomes float32 (a copy, exact), other dtypes are kept, in native byte order.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than one or more than three spatial axes.
+
+    Examples
+    --------
+    >>> as4d(np.zeros((2, 5, 7), bool)).shape
+    (2, 1, 5, 7)
+    """
+    if not 2 <= block.ndim <= AXES + 1:
+        raise ValueError(f"a block has 1 to 3 spatial axes after its batch, not {block.ndim - 1}")
+    dtype = block.dtype
+    if dtype == np.bool_:
+        block, dtype = np.ascontiguousarray(block).view(np.uint8), np.dtype(np.uint8)
+    elif dtype == np.float16:
+        dtype = np.dtype(np.float32)
+    block = np.require(block, dtype.newbyteorder("="), ["C", "A"])
+    view = block.reshape(block.shape[0], *pad3(block.shape[1:], 1)).view()
+    view.flags.writeable = False
+    return view
+
+
+def pad3(values: tuple[_T, ...], fill: _T) -> tuple[_T, _T, _T]:
+    """Extend a tuple with one entry per spatial axis to three, in front.
+
+    Parameters
+    ----------
+    values : tuple
+        One to three entries.
+    fill : object
+        The entry for each missing axis.
+
+    Returns
+    -------
+    tuple
+        Three entries.
+
+    Raises
+    ------
+    ValueError
+        If there are more than three entries.
+
+    Examples
+    --------
+    >>> pad3((5, 7), 1)
+    (1, 5, 7)
+    """
+    values = tuple(values)
+    if len(values) > AXES:
+        raise ValueError(f"at most {AXES} spatial axes, not {len(values)}")
+    z, y, x = (fill,) * (AXES - len(values)) + values
+    return z, y, x
+
+
+def core_shape(block: NDArray[Any], window: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of the core of a block that was extended by its halo.
+
+    Parameters
+    ----------
+    block : ndarray
+        Shape `(batch, *spatial)`.
+    window : tuple of int
+        The window's length along each spatial axis, at least 1.
+
+    Returns
+    -------
+    tuple of int
+        `(batch, *core)` with `core = spatial - (window - 1)`; lengths may be 0.
+
+    Raises
+    ------
+    ValueError
+        If the window does not fit the block's axes, or is larger than the block allows.
+
+    Examples
+    --------
+    >>> core_shape(np.zeros((1, 8, 8)), (3, 5))
+    (1, 6, 4)
+    """
+    if len(window) != block.ndim - 1:
+        raise ValueError(f"a window of {len(window)} axes on a block of {block.ndim - 1}")
+    core = tuple(n - w + 1 for n, w in zip(block.shape[1:], window, strict=True))
+    if min(window) < 1 or min(core) < 0:
+        raise ValueError(f"a window of {window} on a block of {block.shape[1:]} pixels")
+    return (block.shape[0], *core)

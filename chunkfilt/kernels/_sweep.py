@@ -1,0 +1,295 @@
+"""Weighted sums of a window: separable terms, dense taps, or two of them as a magnitude.
+
+Rows stream through a ring, as in `box`: each row of the block is weighted along z and then along x,
+once per term, and stays in the ring until the last output row that needs it is made. Additions are
+in float64 in the order of the weights, so that a result does not depend on where the block starts.
+
+Separable terms multiply a NaN or an infinity by weights that cancel only in their sum. Where that
+matters, such pixels count as 0 in the sweep, and the windows that hold one are then summed tap by
+tap from the dense weights: these windows whatever the block, so that the block still has no say.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chunkfilt.kernels import _rows
+from chunkfilt.kernels._common import as4d, core_shape, jit, pad3
+
+__all__ = ["Plan", "Term", "run"]
+
+Term = tuple[NDArray[np.float64], ...]
+_CACHE = 900_000  # bytes of ring that should stay in a core's own cache
+
+
+class Plan(NamedTuple):
+    """How to correlate with a kernel.
+
+    Attributes
+    ----------
+    terms : tuple of Term
+        Separable terms whose sum is the kernel, each one array per spatial axis; empty where the
+        dense taps are cheaper.
+    dense : ndarray of float64 or None
+        The kernel itself; None lets NaN and infinities go where the terms carry them.
+    """
+
+    terms: tuple[Term, ...]
+    dense: NDArray[np.float64] | None
+
+
+class _Weights(NamedTuple):
+    """Weights of all terms along one axis: those that count, in order, come first."""
+
+    place: NDArray[np.int64]
+    value: NDArray[np.float64]
+    used: NDArray[np.int64]
+
+
+class _Taps(NamedTuple):
+    """Dense weights of all parts, in raster order; those of part p from `bound[p]`."""
+
+    z: NDArray[np.int64]
+    y: NDArray[np.int64]
+    x: NDArray[np.int64]
+    value: NDArray[np.float64]
+    bound: NDArray[np.int64]
+
+
+class _Buffers(NamedTuple):
+    """Rows of float64: one per plane and their sum, rings of terms, ring of pixels, results."""
+
+    planes: NDArray[np.float64]
+    ring: NDArray[np.float64]
+    raw: NDArray[np.float64]
+    totals: NDArray[np.float64]
+
+
+def _weights(terms: list[Term], axis: int, length: int) -> _Weights:
+    place = np.zeros((len(terms), length), np.int64)
+    value, count = np.zeros((len(terms), length)), np.zeros(len(terms), np.int64)
+    for i, term in enumerate(terms):
+        used = np.flatnonzero(~(np.abs(term[axis]) <= _rows.EPSILON))
+        count[i] = used.size
+        place[i, : used.size], value[i, : used.size] = used, term[axis][used]
+    return _Weights(place, value, count)
+
+
+def _taps(parts: list[Plan]) -> _Taps:
+    places, values, bound = [np.zeros((3, 0), np.int64)], [np.zeros(0)], [0]
+    for part in parts:
+        if part.dense is not None:
+            dense = part.dense.reshape(pad3(part.dense.shape, 1))
+            used = np.nonzero(~(np.abs(dense) <= _rows.EPSILON))
+            places.append(np.array(used, np.int64))
+            values.append(dense[used])
+        bound.append(sum(value.size for value in values))
+    z, y, x = (np.ascontiguousarray(place) for place in np.concatenate(places, axis=1))
+    return _Taps(z, y, x, np.concatenate(values), np.array(bound, np.int64))
+
+
+@jit
+def _load(row, pixels, clean):
+    if clean:
+        for i in range(row.size):
+            v = np.float64(pixels[i])
+            row[i] = v if v - v == 0.0 else 0.0
+    else:
+        for i in range(row.size):
+            row[i] = pixels[i]
+
+
+@jit
+def _enter(buffers, weights, t, nx, at):
+    """Weight the loaded planes of input row t along z and x, into the ring of each term."""
+    wz, wy, wx = weights
+    height, planes = wy.place.shape[1], buffers.planes
+    depth, stride = planes.shape[0] - 1, planes.shape[1]
+    flat = planes.reshape(-1)
+    for i in range(wx.used.size):
+        source = 0
+        if depth > 1:
+            source, n = depth * stride, wz.used[i]
+            for p in range(n):
+                at[p] = wz.place[i, p] * stride
+            row = planes[depth, : nx + wx.place.shape[1] - 1]
+            row[:] = 0.0
+            _rows.weigh(row, flat, at[:n], wz.value[i, :n])
+        n = wx.used[i]
+        for p in range(n):
+            at[p] = source + wx.place[i, p]
+        row = buffers.ring[i * height + t % height, :nx]
+        row[:] = 0.0
+        _rows.weigh(row, flat, at[:n], wx.value[i, :n])
+
+
+@jit
+def _leave(total, buffers, weights, taps, part, terms, top, at):
+    """Sum one part of the output row whose window starts at input row `top`."""
+    wy = weights[1]
+    height = wy.place.shape[1]
+    total[:] = 0.0
+    if terms[0] == terms[1]:
+        first, last = taps.bound[part], taps.bound[part + 1]
+        stride = buffers.raw.shape[1]
+        for p in range(first, last):
+            row = taps.z[p] * height + (top + taps.y[p]) % height
+            at[p - first] = row * stride + taps.x[p]
+        _rows.weigh(total, buffers.raw.reshape(-1), at[: last - first], taps.value[first:last])
+        return
+    flat, stride = buffers.ring.reshape(-1), buffers.ring.shape[1]
+    for i in range(terms[0], terms[1]):
+        n = wy.used[i]
+        for p in range(n):
+            at[p] = (i * height + (top + wy.place[i, p]) % height) * stride
+        _rows.weigh(total, flat, at[:n], wy.value[i, :n])
+
+
+@jit
+def _sweep(view, out, weights, taps, bounds, buffers, tile, clean, at):
+    batch, nz, height, length = out.shape
+    wy, wx = weights[1], weights[2]
+    depth, window_y = buffers.planes.shape[0] - 1, wy.place.shape[1]
+    halo_x = wx.place.shape[1] - 1
+    parts = bounds.size - 1
+    for x0 in range(0, length, tile[1]):
+        nx = min(tile[1], length - x0)
+        width = nx + halo_x
+        for b in range(batch):
+            for y0 in range(0, height, tile[0]):
+                for z in range(nz):
+                    for t in range(min(tile[0], height - y0) + window_y - 1):
+                        for d in range(depth):
+                            pixels = view[b, z + d, y0 + t, x0 : x0 + width]
+                            plane = buffers.planes[d, :width]
+                            _load(plane, pixels, clean)
+                            if buffers.raw.size:
+                                _rows.copy(buffers.raw[d * window_y + t % window_y, :width], plane)
+                        _enter(buffers, weights, t, nx, at)
+                        top = t - window_y + 1
+                        if top < 0:
+                            continue
+                        for p in range(parts):
+                            total, terms = buffers.totals[p, :nx], bounds[p : p + 2]
+                            _leave(total, buffers, weights, taps, p, terms, top, at)
+                        _store(out[b, z, y0 + top, x0 : x0 + nx], buffers.totals)
+
+
+@jit
+def _store(target, totals):
+    first, last = totals[0], totals[totals.shape[0] - 1]
+    if totals.shape[0] == 1:
+        for i in range(target.size):
+            target[i] = first[i]
+    else:
+        for i in range(target.size):
+            target[i] = np.sqrt(first[i] * first[i] + last[i] * last[i])
+
+
+@jit
+def _wild(view):
+    """Whether any pixel is NaN or infinite."""
+    batch, nz, height, _ = view.shape
+    for b in range(batch):
+        for z in range(nz):
+            for y in range(height):
+                row = view[b, z, y]
+                wild = 0
+                for i in range(row.size):
+                    wild += 0 if row[i] - row[i] == 0 else 1
+                if wild:
+                    return True
+    return False
+
+
+@jit
+def _tap_by_tap(view, at, taps, part):
+    b, z, y, x = at
+    total = 0.0
+    for p in range(taps.bound[part], taps.bound[part + 1]):
+        total += taps.value[p] * view[b, z + taps.z[p], y + taps.y[p], x + taps.x[p]]
+        if np.isnan(total):
+            break
+    return total
+
+
+@jit
+def _count(counts, view, b, z, depth, y, sign):
+    for d in range(depth):
+        row = view[b, z + d, y]
+        for i in range(row.size):
+            counts[i] += 0 if row[i] - row[i] == 0 else sign
+
+
+@jit
+def _repair(view, out, window, taps):
+    """Sum the windows that hold a NaN or an infinity from the dense weights."""
+    batch, nz, height, length = out.shape
+    depth, window_y, window_x = window
+    parts = taps.bound.size - 1
+    counts = np.zeros(view.shape[3], np.int64)
+    for b in range(batch):
+        for z in range(nz):
+            counts[:] = 0
+            for y in range(window_y - 1):
+                _count(counts, view, b, z, depth, y, 1)
+            for y in range(height):
+                _count(counts, view, b, z, depth, y + window_y - 1, 1)
+                inside = counts[: window_x - 1].sum()
+                for x in range(length):
+                    inside += counts[x + window_x - 1]
+                    if inside:
+                        total = _tap_by_tap(view, (b, z, y, x), taps, 0)
+                        if parts == 2:
+                            other = _tap_by_tap(view, (b, z, y, x), taps, 1)
+                            total = np.sqrt(total * total + other * other)
+                        out[b, z, y, x] = total
+                    inside -= counts[x]
+                _count(counts, view, b, z, depth, y, -1)
+
+
+def _layout(
+    core: tuple[int, ...], window: tuple[int, int, int], rows: int, pixel: int
+) -> tuple[int, int]:
+    """Choose rows and columns of a tile: of the speed only, never of the result."""
+    depth, height, length = window
+    strip = min(max(_CACHE // (8 * rows), 256), 2048)
+    tile_x = -(-core[3] // -(-core[3] // strip))
+    if depth == 1:
+        return core[2], tile_x
+    tile_y = 2 * _CACHE // ((tile_x + length) * pixel * depth)
+    return min(core[2], max(tile_y, 2 * height, 16)), tile_x
+
+
+def run(
+    block: NDArray[Any], window: tuple[int, ...], parts: list[Plan], dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    """Correlate with one kernel, or with two for the root of the sum of their squares."""
+    shape = core_shape(block, window)
+    view, sizes = as4d(block), pad3(window, 1)
+    out = np.empty((shape[0], *pad3(shape[1:], 1)), dtype)
+    if not out.size:
+        return out.reshape(shape)
+    one = np.ones(1)
+    terms: list[Term] = [pad3(term, one) for part in parts for term in part.terms]
+    bounds = np.cumsum([0] + [len(part.terms) for part in parts])
+    weights = tuple(_weights(terms, axis, sizes[axis]) for axis in range(3))
+    taps = _taps(parts)
+    raw = sizes[0] * sizes[1] if not all(part.terms for part in parts) else 0
+    tile = _layout(out.shape, sizes, len(terms) * sizes[1] + raw, view.itemsize)
+    width = tile[1] + sizes[2] - 1
+    buffers = _Buffers(
+        np.empty((sizes[0] + 1, width)),
+        # Rows a power of two of bytes apart would compete for the same places in the cache.
+        np.empty((len(terms) * sizes[1], tile[1] + 24)),
+        np.empty((raw, width)),
+        np.empty((len(parts), tile[1])),
+    )
+    guarded = bool(terms) and view.dtype.kind == "f" and all(p.dense is not None for p in parts)
+    clean = guarded and _wild(view)
+    at = np.empty(max(*sizes, taps.value.size), np.int64)
+    _sweep(view, out, weights, taps, bounds, buffers, tile, clean, at)
+    if clean:
+        _repair(view, out, sizes, taps)
+    return out.reshape(shape)

@@ -1,0 +1,496 @@
+"""Counts, extremes, look-up tables and exact selection by digits, over whole blocks.
+
+Pixels are counted per batch index. Where a ``mask`` is taken, pixels at which it is False do not
+count. Counts of disjoint blocks add up to the counts of their union.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from chunkfilt.kernels._common import as4d, jit
+from chunkfilt.kernels.rank import FLOAT, UNSIGNED, key_rule
+
+__all__ = [
+    "Extremes",
+    "count_bins",
+    "count_levels",
+    "digit_counts",
+    "extremes",
+    "interpolate",
+    "key_to_value",
+    "lookup",
+    "value_to_key",
+]
+
+_PIECE = 1 << 20
+
+
+class Extremes(NamedTuple):
+    """Least and greatest finite pixel of each batch index, in the dtype of the block.
+
+    Where nothing was counted they are the greatest and the least value of the dtype, so that
+    ``minimum`` and ``maximum`` of several parts give the extremes of the whole.
+    """
+
+    minimum: NDArray
+    maximum: NDArray
+    count: NDArray[np.int64]
+    nonfinite: NDArray[np.int64]
+
+
+def count_levels(block: NDArray, lo: int, hi: int, mask: NDArray | None = None) -> NDArray[np.int64]:
+    """Count each integer from ``lo`` to ``hi`` inclusive; other values are ignored.
+
+    Parameters
+    ----------
+    block : ndarray, shape (batch, *spatial)
+        bool or integers.
+    lo, hi : int
+        Within the range of the dtype.
+    mask : ndarray of bool, optional
+        The shape of the block.
+
+    Returns
+    -------
+    ndarray of int64, shape (batch, hi - lo + 1)
+
+    Raises
+    ------
+    TypeError
+        If the block does not hold integers.
+    ValueError
+        If the levels are not in the dtype, or the mask has another shape.
+
+    Examples
+    --------
+    >>> count_levels(np.array([[0, 2, 2, 7]], np.uint8), 0, 2)
+    array([[1, 0, 2]])
+    """
+    data, keep = _flat(block, mask)
+    start = _first_level(block.dtype, lo, hi)
+    out = np.zeros((block.shape[0], hi - lo + 1), np.int64)
+    _count_levels(data, keep, start, out)
+    return out
+
+
+def count_bins(
+    block: NDArray, lo: ArrayLike, hi: ArrayLike, nbins: int, mask: NDArray | None = None
+) -> NDArray[np.int64]:
+    """Count uniform bins exactly as ``numpy.histogram(float64 values, nbins, (lo, hi))`` does.
+
+    ``i = int((x - lo) / (hi - lo) * nbins)``, then moved by one where x is not between the edges
+    ``numpy.linspace(lo, hi, nbins + 1)`` of that bin; the last bin includes ``hi``. Where
+    ``lo == hi`` the range is widened by 0.5 on each side. Values outside, and NaN, are ignored.
+
+    Parameters
+    ----------
+    block : ndarray, shape (batch, *spatial)
+        Any real dtype; each pixel is converted to float64.
+    lo, hi : array_like of float, shape (batch,)
+        Range for each batch index; a scalar serves all.
+    nbins : int
+        At least 1.
+    mask : ndarray of bool, optional
+        The shape of the block.
+
+    Returns
+    -------
+    ndarray of int64, shape (batch, nbins)
+
+    Raises
+    ------
+    ValueError
+        If a range is not finite, is reversed or is too narrow for so many bins.
+
+    Examples
+    --------
+    >>> count_bins(np.array([[0.0, 0.5, 1.0]]), 0, 1, 2)
+    array([[1, 2]])
+    """
+    data, keep = _flat(block, mask)
+    batch = block.shape[0]
+    if nbins < 1:
+        raise ValueError(f"nbins must be at least 1, not {nbins}")
+    first = np.array(np.broadcast_to(np.asarray(lo, np.float64), (batch,)))
+    last = np.array(np.broadcast_to(np.asarray(hi, np.float64), (batch,)))
+    if not (np.isfinite(first).all() and np.isfinite(last).all() and (first <= last).all()):
+        raise ValueError("ranges must be finite, the lower end first")
+    same = first == last
+    first[same] -= 0.5
+    last[same] += 0.5
+    edges = np.ascontiguousarray(np.linspace(first, last, nbins + 1, axis=1))
+    if not np.isfinite(last - first).all() or (edges[:, 1:] <= edges[:, :-1]).any():
+        raise ValueError(f"a range is too narrow or too wide for {nbins} bins")
+    out = np.zeros((batch, nbins), np.int64)
+    _count_bins(data, keep, edges, last - first, out)
+    return out
+
+
+def extremes(block: NDArray, mask: NDArray | None = None) -> Extremes:
+    """Find the least and the greatest finite value of each batch index.
+
+    Parameters
+    ----------
+    block : ndarray, shape (batch, *spatial)
+        bool, integers or floats to 64 bits.
+    mask : ndarray of bool, optional
+        The shape of the block.
+
+    Returns
+    -------
+    Extremes
+        ``minimum`` and ``maximum`` of the dtype of the block, the ``count`` of finite pixels they
+        are taken over, the count of ``nonfinite`` ones; each of shape (batch,).
+
+    Examples
+    --------
+    >>> found = extremes(np.array([[3.0, np.nan, -1.0]]))
+    >>> float(found.minimum[0]), float(found.maximum[0]), int(found.nonfinite[0])
+    (-1.0, 3.0, 1)
+    """
+    bits, kind, consts = _bits(block)
+    batch = block.shape[0]
+    keys = np.empty((batch, 2), consts.dtype)
+    counts = np.zeros((batch, 2), np.int64)
+    _extremes(bits, _mask_rows(block, mask), kind, consts, keys, counts)
+    values = np.ascontiguousarray(_flip(keys, kind, consts)).view(np.int8)
+    values = values.view(block.dtype.newbyteorder("="))
+    values[counts[:, 0] == 0] = _greatest_and_least(values.dtype)
+    return Extremes(values[:, 0].copy(), values[:, 1].copy(), counts[:, 0].copy(), counts[:, 1].copy())
+
+
+def lookup(block: NDArray, table: NDArray, lo: int = 0) -> NDArray:
+    """Replace integers by the entries of a table: ``out[b, p] = table[b, block[b, p] - lo]``.
+
+    Parameters
+    ----------
+    block : ndarray, shape (batch, *spatial)
+        bool or integers; values beyond the table take its first or last entry.
+    table : ndarray, shape (batch, levels)
+        Of any real dtype.
+    lo : int
+        The value of the first entry, within the range of the dtype.
+
+    Returns
+    -------
+    ndarray
+        The shape of the block, the dtype of the table.
+
+    Raises
+    ------
+    TypeError
+        If the block does not hold integers.
+    ValueError
+        If the table is empty or has another number of batch indices.
+
+    Examples
+    --------
+    >>> lookup(np.array([[0, 1, 9]], np.uint8), np.array([[0.5, 2.5]]))
+    array([[0.5, 2.5, 2.5]])
+    """
+    if table.ndim != 2 or table.shape[0] != block.shape[0] or table.shape[1] == 0:
+        raise ValueError(f"table of shape {table.shape} for {block.shape[0]} batch indices")
+    data, _ = _flat(block, None)
+    start = _first_level(block.dtype, lo, lo)
+    out = np.empty(data.shape, table.dtype)
+    if out.size:
+        first = np.array([lo], data.dtype)
+        _lookup(data, np.ascontiguousarray(table), first, start, out)
+    return out.reshape(block.shape)
+
+
+def interpolate(
+    block: NDArray, centres: NDArray, cdf: NDArray, out_dtype: DTypeLike = np.float64
+) -> NDArray:
+    """Interpolate linearly between uniform bin centres, as ``numpy.interp(x, centres, cdf)``.
+
+    Parameters
+    ----------
+    block : ndarray, shape (batch, *spatial)
+        Any real dtype, converted to float64.
+    centres : ndarray of float64, shape (batch, nbins)
+        Increasing and uniformly spaced up to rounding.
+    cdf : ndarray of float64, shape (batch, nbins)
+        The value at each centre; beyond the first and the last their values hold.
+    out_dtype : dtype
+        float32 or float64.
+
+    Returns
+    -------
+    ndarray
+        The shape of the block; NaN stays NaN.
+
+    Raises
+    ------
+    ValueError
+        If the two tables differ in shape or do not fit the block.
+
+    Examples
+    --------
+    >>> interpolate(np.array([[0.0, 1.5, 9.0]]), np.array([[1.0, 2.0]]), np.array([[0.0, 1.0]]))
+    array([[0. , 0.5, 1. ]])
+    """
+    x, y = (np.ascontiguousarray(table, np.float64) for table in (centres, cdf))
+    if x.shape != y.shape or x.ndim != 2 or x.shape[0] != block.shape[0] or x.shape[1] == 0:
+        raise ValueError(f"tables of shape {x.shape} and {y.shape} for {block.shape[0]} indices")
+    data, _ = _flat(block, None)
+    out = np.empty(data.shape, out_dtype)
+    slopes = np.zeros_like(x)
+    slopes[:, :-1] = np.diff(y, axis=1) / np.diff(x, axis=1)
+    _interpolate(data, x, y, slopes, out)
+    return out.reshape(block.shape)
+
+
+def digit_counts(
+    block: NDArray, shift: int, bits: int, prefixes: NDArray[np.uint64], mask: NDArray | None = None
+) -> NDArray[np.int64]:
+    """Count the next digit of the keys that begin with a prefix: a step of exact selection.
+
+    With ``key = value_to_key(pixel)``, counts ``(key >> shift) % 2**bits`` over the pixels with
+    ``key >> (shift + bits) == prefix``. NaN has no place in the order and is not counted.
+
+    Parameters
+    ----------
+    block : ndarray, shape (batch, *spatial)
+        bool, integers or floats to 64 bits.
+    shift, bits : int
+        Place and width of the digit; together at most 64.
+    prefixes : ndarray of uint64, shape (batch, m)
+        What stands above the digit; 0 for the first digit.
+    mask : ndarray of bool, optional
+        The shape of the block.
+
+    Returns
+    -------
+    ndarray of int64, shape (batch, m, 2**bits)
+
+    Raises
+    ------
+    ValueError
+        If the digit does not lie in 64 bits or the prefixes do not fit the block.
+
+    Examples
+    --------
+    >>> digit_counts(np.array([[0, 1, 5, 255]], np.uint8), 4, 4, np.array([[0]], np.uint64))[0, 0, 0]
+    np.int64(3)
+    """
+    if shift < 0 or bits < 1 or shift + bits > 64:
+        raise ValueError(f"digit of {bits} bits at {shift} is not within 64 bits")
+    heads = np.ascontiguousarray(prefixes, np.uint64)
+    if heads.ndim != 2 or heads.shape[0] != block.shape[0]:
+        raise ValueError(f"prefixes of shape {heads.shape} for {block.shape[0]} batch indices")
+    data, kind, consts = _bits(block)
+    out = np.zeros((*heads.shape, 1 << bits), np.int64)
+    keep = _mask_rows(block, mask)
+    _digit_counts(data, keep, kind, consts, _offset(consts), shift, bits, heads, out)
+    return out
+
+
+def value_to_key(values: NDArray) -> NDArray[np.uint64]:
+    """Map values to unsigned keys of their own width in the same order; -0.0 has the key of 0.0.
+
+    Examples
+    --------
+    >>> value_to_key(np.array([-128, 127], np.int8))
+    array([  0, 255], dtype=uint64)
+    """
+    flat = np.asarray(values).reshape(1, -1)
+    kind, consts = key_rule(flat.dtype)
+    bits = _bits(flat)[0]
+    if kind == FLOAT:
+        bits = np.where(bits == consts[0], 0 * bits, bits)  # -0.0
+    bits = _flip(bits, kind, consts)
+    keys = bits.astype(np.int64).view(np.uint64) - _offset(consts)
+    return keys.reshape(np.shape(values))
+
+
+def key_to_value(keys: ArrayLike, dtype: DTypeLike) -> NDArray:
+    """Map keys back to the values of a dtype, the inverse of `value_to_key`.
+
+    Examples
+    --------
+    >>> key_to_value(value_to_key(np.array([-1.5])), np.float64)
+    array([-1.5])
+    """
+    native = np.dtype(dtype).newbyteorder("=")
+    kind, consts = key_rule(native)
+    wide = np.asarray(keys, np.uint64) + _offset(consts)
+    bits = wide.astype(np.int64).astype(consts.dtype)
+    bits = np.ascontiguousarray(_flip(bits, kind, consts))
+    return bits.view(native).reshape(np.shape(keys))
+
+
+def _flip(bits: NDArray, kind: int, consts: NDArray) -> NDArray:
+    """Map bits to signed keys in the order of the values, or keys to bits."""
+    if kind == FLOAT:
+        return np.where(bits < 0, bits ^ consts[1], bits)
+    return bits ^ consts[0] if kind == UNSIGNED else bits
+
+
+def _greatest_and_least(dtype: np.dtype) -> tuple[float, float]:
+    """Return what leaves every minimum and every maximum as it is."""
+    if dtype.kind == "f":
+        return np.inf, -np.inf
+    return (1, 0) if dtype.kind == "b" else (np.iinfo(dtype).max, np.iinfo(dtype).min)
+
+
+def _offset(consts: NDArray) -> np.uint64:
+    """Return the least signed key modulo 2**64: subtracted, it makes keys start at zero."""
+    return np.uint64(int(consts[0]) % (1 << 64))
+
+
+def _flat(block: NDArray, mask: NDArray | None) -> tuple[NDArray, NDArray]:
+    """Return pixels and mask as rows, one per batch index."""
+    return as4d(block).reshape(block.shape[0], -1), _mask_rows(block, mask)
+
+
+def _bits(block: NDArray) -> tuple[NDArray, int, NDArray]:
+    """Return the bits of the pixels as rows of signed integers, and how to key them."""
+    kind, consts = key_rule(block.dtype)
+    native = np.ascontiguousarray(block, block.dtype.newbyteorder("="))
+    rows = native.view(consts.dtype).reshape(block.shape[0], -1)
+    rows.flags.writeable = False
+    return rows, kind, consts
+
+
+def _mask_rows(block: NDArray, mask: NDArray | None) -> NDArray:
+    """Return a mask as rows of 0 and 1; rows of length zero mean no mask."""
+    if mask is None:
+        rows = np.empty((block.shape[0], 0), np.uint8)
+    elif mask.shape != block.shape:
+        raise ValueError(f"mask of shape {mask.shape} for a block of shape {block.shape}")
+    else:
+        rows = np.ascontiguousarray(mask, np.bool_).view(np.uint8).reshape(block.shape[0], -1)
+    rows.flags.writeable = False
+    return rows
+
+
+def _first_level(dtype: np.dtype, lo: int, hi: int) -> np.uint64:
+    """Return the first level modulo 2**64, once levels are known to fit the dtype."""
+    if dtype.kind not in "biu":
+        raise TypeError(f"levels are integers, the block holds {dtype}")
+    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    if not low <= lo <= hi <= high:
+        raise ValueError(f"levels {lo} ... {hi} are not within {low} ... {high} of {dtype}")
+    return np.uint64(int(lo) % (1 << 64))
+
+
+@jit
+def _count_levels(data, keep, lo, out):
+    # Equal neighbours would wait for each other's store: four tables in turn, where they are
+    # small enough to stay in cache.
+    levels = out.shape[1]
+    tables = 4 if levels <= 4096 else 2
+    counts = np.zeros(tables * levels, np.int64)
+    turn, most, n = np.uint64(tables - 1), np.uint64(levels - 1), np.uint64(data.shape[1])
+    masked = keep.shape[1] > 0
+    for b in range(data.shape[0]):
+        counts[:] = 0
+        for i in range(n):
+            level = np.uint64(data[b, i]) - lo
+            if level <= most and not (masked and keep[b, i] == 0):
+                counts[(i & turn) * np.uint64(levels) + level] += 1
+        for t in range(tables):
+            for level in range(levels):
+                out[b, level] += counts[t * levels + level]
+
+
+@jit
+def _count_bins(data, keep, edges, width, out):
+    nbins = out.shape[1]
+    masked = keep.shape[1] > 0
+    for b in range(data.shape[0]):
+        lo, hi, span = edges[b, 0], edges[b, nbins], width[b]
+        for i in range(np.uint64(data.shape[1])):
+            x = np.float64(data[b, i])
+            if not (lo <= x <= hi) or (masked and keep[b, i] == 0):
+                continue
+            k = np.int64((x - lo) / span * nbins)
+            k = np.uint64(min(k, nbins - 1))
+            k -= np.uint64(x < edges[b, k])
+            k += np.uint64(x >= edges[b, k + np.uint64(1)] and k != np.uint64(nbins - 1))
+            out[b, k] += 1
+
+
+@jit
+def _extremes(bits, keep, kind, consts, found, counts):
+    sign, most, above, below = consts[0], consts[1], consts[2], consts[3]
+    zero = sign ^ sign
+    flip = sign if kind == UNSIGNED else zero
+    turn = most if kind == FLOAT else flip
+    masked = keep.shape[1] > 0
+    n = np.uint64(bits.shape[1])
+    for b in range(bits.shape[0]):
+        low, high = most, sign  # everything in the dtype's own width, which vectorises
+        for start in range(np.uint64(0), n, np.uint64(_PIECE)):
+            finite = kept = np.int32(0)
+            for i in range(start, min(start + np.uint64(_PIECE), n)):
+                v = bits[b, i]
+                key = v ^ (turn if v < 0 else flip)
+                use = not masked or keep[b, i] != 0
+                good = use and (kind != FLOAT or (key < above and key > below))
+                kept += use
+                finite += good
+                low = key if good and key < low else low
+                high = key if good and key > high else high
+            counts[b, 0] += finite
+            counts[b, 1] += kept - finite
+        found[b, 0] = low
+        found[b, 1] = high
+
+
+@jit
+def _lookup(data, table, lo, start, out):
+    most = np.uint64(table.shape[1] - 1)
+    for b in range(data.shape[0]):
+        for i in range(np.uint64(data.shape[1])):
+            v = data[b, i]
+            level = np.uint64(v) - start if v >= lo[0] else np.uint64(0)
+            out[b, i] = table[b, min(level, most)]
+
+
+@jit
+def _interpolate(data, x, y, slopes, out):
+    last = x.shape[1] - 1
+    for b in range(data.shape[0]):
+        first, span = x[b, 0], x[b, last] - x[b, 0]
+        for i in range(np.uint64(data.shape[1])):
+            v = np.float64(data[b, i])
+            if not first <= v < x[b, last]:
+                out[b, i] = y[b, 0] if v < first else (y[b, last] if v >= x[b, last] else v)
+                continue
+            k = min(np.int64((v - first) / span * last), last - 1)
+            while x[b, k] > v:
+                k -= 1
+            while x[b, k + 1] <= v:
+                k += 1
+            out[b, i] = slopes[b, k] * (v - x[b, k]) + y[b, k]
+
+
+@jit
+def _digit_counts(bits, keep, kind, consts, offset, shift, width, heads, out):
+    masked = keep.shape[1] > 0
+    whole = shift + width >= 64  # a shift by 64 is undefined
+    up, down = np.uint64(shift), np.uint64(0 if whole else shift + width)
+    top = np.uint64((1 << width) - 1)
+    zero = consts[0] ^ consts[0]
+    for b in range(bits.shape[0]):
+        for i in range(np.uint64(bits.shape[1])):
+            v = bits[b, i]
+            if kind == FLOAT:
+                v = zero if v == consts[0] else v ^ (consts[1] if v < 0 else zero)
+                if v > consts[2] or v < consts[3]:
+                    continue
+            elif kind == UNSIGNED:
+                v = v ^ consts[0]
+            if masked and keep[b, i] == 0:
+                continue
+            key = np.uint64(np.int64(v)) - offset
+            head = np.uint64(0) if whole else key >> down
+            for j in range(heads.shape[1]):
+                if head == heads[b, j]:
+                    out[b, j, (key >> up) & top] += 1

@@ -1,0 +1,1 @@
+"""Running a plan: executors, progress, provenance, and the run from store to store."""

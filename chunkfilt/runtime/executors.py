@@ -1,0 +1,176 @@
+"""Executors behind one call: ``execute(task, count)`` yields ``(index, result)`` as blocks end.
+
+Submission is windowed: only a few tasks per worker exist at any time, so a run of a million
+blocks keeps a small client and a small scheduler.  Tasks share nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any, Protocol
+
+from chunkfilt.errors import InputError, RunError
+
+__all__ = ["SCHEDULERS", "Executor", "available_cores", "make_executor"]
+
+SCHEDULERS = ("serial", "threads", "distributed")
+_AHEAD = 2
+Task = Callable[[int], Any]
+
+
+class Executor(Protocol):
+    """Runs ``task(index)`` for every index below `count`."""
+
+    workers: int
+
+    def execute(self, task: Task, count: int) -> Iterator[tuple[int, Any]]:
+        """Yield ``(index, result)`` in the order in which the tasks end."""
+        ...
+
+    def close(self) -> None:
+        """Let go of threads, processes and connections."""
+        ...
+
+
+class Serial:
+    """One task after the other: the reference."""
+
+    workers = 1
+
+    def execute(self, task: Task, count: int) -> Iterator[tuple[int, Any]]:
+        """Yield the results in the order of the indices."""
+        for index in range(count):
+            yield index, task(index)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class Threads:
+    """Threads of this process; kernels and codecs release the interpreter's lock."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="chunkfilt")
+
+    def execute(self, task: Task, count: int) -> Iterator[tuple[int, Any]]:
+        """Yield results as they come; at the first failure no further block is started."""
+        running: dict[Future[Any], int] = {}
+        upcoming = iter(range(count))
+        try:
+            while True:
+                while len(running) < self.workers * _AHEAD:
+                    index = next(upcoming, None)
+                    if index is None:
+                        break
+                    running[self._pool.submit(task, index)] = index
+                if not running:
+                    return
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield running.pop(future), future.result()
+        finally:
+            for future in running:
+                future.cancel()
+            wait(running)
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self._pool.shutdown(cancel_futures=True)
+
+
+class Distributed:
+    """A dask.distributed cluster: one that runs already, or a local one started here."""
+
+    def __init__(self, address: str | None, workers: int, memory: int) -> None:
+        from distributed import Client, LocalCluster
+
+        self._stack = contextlib.ExitStack()
+        if address is None:
+            cluster = self._stack.enter_context(
+                LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    memory_limit=memory,
+                    dashboard_address=None,
+                    host="127.0.0.1",
+                )
+            )
+            self.client = self._stack.enter_context(Client(cluster, set_as_default=False))
+        else:
+            try:
+                self.client = Client(address, timeout=10, set_as_default=False)
+            except (OSError, ValueError) as error:
+                message = f"no dask scheduler answers at {address!r}: {error}"
+                raise InputError(message) from error
+            self._stack.enter_context(self.client)
+        self.workers = max(len(self.client.scheduler_info(n_workers=-1)["workers"]), 1)
+
+    def execute(self, task: Task, count: int) -> Iterator[tuple[int, Any]]:
+        """Yield results as they come; the task itself travels to every worker once."""
+        from distributed import as_completed
+
+        shared = self.client.scatter(task, broadcast=True, hash=False)
+        upcoming = iter(range(count))
+        indices: dict[str, int] = {}
+        ended = as_completed([], with_results=False)
+
+        def submit() -> None:
+            index = next(upcoming, None)
+            if index is not None:
+                future = self.client.submit(_call, shared, index, pure=False, retries=2)
+                indices[future.key] = index
+                ended.add(future)
+
+        slots = sum(w["nthreads"] for w in self.client.scheduler_info(n_workers=-1)["workers"].values())
+        for _ in range(min(count, max(slots, 1) * _AHEAD)):
+            submit()
+        for future in ended:
+            if future.status != "finished":
+                self._raise(future)
+            yield indices.pop(future.key), future.result()
+            future.release()
+            submit()
+
+    def close(self) -> None:
+        """Disconnect, and stop the cluster if it was started here."""
+        self._stack.close()
+
+    def _raise(self, future: Any) -> None:
+        error = future.exception() if future.status == "error" else None
+        if isinstance(error, Exception):
+            raise error
+        message = f"a block was lost with its worker ({future.status})"
+        raise RunError(message)
+
+
+def available_cores() -> int:
+    """Return the number of cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def make_executor(scheduler: str, workers: int, address: str | None, memory: int) -> Executor:
+    """Return the executor of that name.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown, or no scheduler answers at `address`.
+    """
+    if scheduler == "serial":
+        return Serial()
+    if scheduler == "threads":
+        return Threads(workers)
+    if scheduler == "distributed":
+        return Distributed(address, workers, memory)
+    message = f"scheduler must be one of {', '.join(SCHEDULERS)}, got {scheduler!r}"
+    raise InputError(message)
+
+
+def _call(task: Task, index: int) -> Any:
+    return task(index)

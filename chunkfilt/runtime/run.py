@@ -1,0 +1,380 @@
+"""A run from store to store, and the same in memory."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chunkfilt.engine.graph import ImageNode, Source, Value, topological
+from chunkfilt.engine.plan import Layout, Plan, default_chunks, make_plan
+from chunkfilt.errors import ChunkfiltError, InputError, RunError
+from chunkfilt.grid import Region
+from chunkfilt.kernels.checksum import format_checksum
+from chunkfilt.runtime import provenance
+from chunkfilt.runtime.executors import SCHEDULERS, Executor, available_cores, make_executor
+from chunkfilt.runtime.progress import Report, RunFinished, silent
+from chunkfilt.runtime.tables import value_document, write_table
+from chunkfilt.runtime.tasks import Writer, reporter, sweep_images, sweep_values
+from chunkfilt.storage.zarr_store import (
+    ArrayLayout,
+    ZarrImage,
+    check_output_path,
+    create_output,
+    remove_output,
+    run_folder,
+    write_attributes,
+)
+
+__all__ = ["OutputOptions", "RunOptions", "RunResult", "compute", "plan_run", "run", "values_of"]
+
+DEFAULT_MEMORY = 2 << 30
+_SMALL_JSON = 64 * 1024
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run is carried out; the pixels do not depend on it."""
+
+    scheduler: str = "threads"
+    address: str | None = None
+    workers: int | None = None
+    memory: int = DEFAULT_MEMORY
+
+    def __post_init__(self) -> None:
+        if self.scheduler not in SCHEDULERS:
+            message = f"scheduler must be one of {', '.join(SCHEDULERS)}, got {self.scheduler!r}"
+            raise InputError(message)
+        if self.address is not None and self.scheduler != "distributed":
+            message = f"address goes with scheduler: distributed, got scheduler: {self.scheduler}"
+            raise InputError(message)
+        if self.workers is not None and self.workers < 1:
+            message = f"workers must be >= 1, got {self.workers}"
+            raise InputError(message)
+
+    @property
+    def tasks(self) -> int:
+        """Tasks at the same time, over all processes."""
+        return 1 if self.scheduler == "serial" else self.workers or available_cores()
+
+    @property
+    def tasks_per_process(self) -> int:
+        """Tasks that share one process and its memory."""
+        return self.tasks if self.scheduler == "threads" else 1
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """How the output is stored; `chunks` and `shards` are of the grid axes."""
+
+    chunks: tuple[int, ...] | None = None
+    shards: tuple[int, ...] | None = None
+    compressor: Any = "input"
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run left behind."""
+
+    path: Path
+    plan: Plan
+    checksums: Mapping[str, str]
+    seconds: float
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+def plan_run(
+    outputs: Mapping[str, ImageNode | Value],
+    output: OutputOptions | None = None,
+    options: RunOptions | None = None,
+) -> tuple[Plan, dict[str, ArrayLayout]]:
+    """Return the plan of a run and the layout of its output arrays; nothing is computed.
+
+    Raises
+    ------
+    InputError
+        If the outputs or the storage options do not go together, or the budget is too small.
+    """
+    output, options = output or OutputOptions(), options or RunOptions()
+    layouts: dict[str, ArrayLayout] = {}
+    notes: list[str] = []
+    for name, node in outputs.items():
+        if not isinstance(node, Value):
+            layouts[name], note = _layout(node, output)
+            notes += [note] if note else []
+    cut = {
+        name: Layout(
+            one.spec,
+            tuple(one.unit[a] for a in one.spec.grid),
+            int(np.prod(one.unit)) * one.spec.dtype.itemsize,
+        )
+        for name, one in layouts.items()
+    }
+    plan = make_plan(
+        outputs,
+        cut,
+        budget=options.memory,
+        workers=options.tasks_per_process,
+        base=process_memory(),
+        notes=dict.fromkeys(notes),
+    )
+    return plan, layouts
+
+
+def run(
+    outputs: Mapping[str, ImageNode | Value],
+    path: str | Path,
+    *,
+    group: bool,
+    output: OutputOptions | None = None,
+    options: RunOptions | None = None,
+    document: Mapping[str, Any] | None = None,
+    report: Report = silent,
+) -> RunResult:
+    """Compute the outputs block by block and store them.
+
+    Parameters
+    ----------
+    outputs : mapping
+        Nodes by name; with `group` false, exactly one.
+    path : path
+        The output; every check comes before anything at this path is touched.
+    group : bool
+        A group with one array per name, rather than one array.
+    document : mapping, optional
+        The job as it stands in YAML; recorded with the output.
+    report : callable
+        Receives the progress events.
+
+    Raises
+    ------
+    InputError
+        If something is wrong before the run; nothing has been touched then.
+    RunError
+        If a block fails; the output stays, marked unfinished.
+    """
+    output, options = output or OutputOptions(), options or RunOptions()
+    started = time.perf_counter()
+    inputs = [source.path for source in input_images(outputs)]
+    place = check_output_path(path, inputs, overwrite=output.overwrite)
+    plan, layouts = plan_run(outputs, output, options)
+    if any(isinstance(node, Value) for node in outputs.values()):
+        _refuse_empty(plan)
+    with _executor(options) as executor:
+        remove_output(place)
+        record = provenance.record(outputs, document)
+        arrays = create_output(place, layouts, group=group, attributes={"chunkfilt": record})
+        _write_run(place, plan, record, {})
+        try:
+            checksums, found = _passes(outputs, arrays, plan, executor, report)
+        except Exception as error:
+            raise _stopped(error, place) from error
+    texts = {name: format_checksum(total) for name, total in checksums.items()}
+    tables = _store_values(place, {n: found[v] for n, v in outputs.items() if isinstance(v, Value)})
+    record |= {"finished": True, "checksums": texts, **tables}
+    write_attributes(place, {"chunkfilt": record})
+    seconds = time.perf_counter() - started
+    _write_run(place, plan, record, {"seconds": round(seconds, 3), **provenance.machine()})
+    report(RunFinished(str(path), seconds, texts))
+    return RunResult(place, plan, texts, seconds, tables.get("values", {}))
+
+
+def compute(
+    outputs: Mapping[str, ImageNode],
+    *,
+    known: Mapping[Value, Any] | None = None,
+    options: RunOptions | None = None,
+    report: Report = silent,
+) -> tuple[dict[str, np.ndarray], dict[Value, Any]]:
+    """Compute images in memory, on all cores; also return the values they took."""
+    results = {name: np.empty(n.spec.shape, n.spec.dtype) for name, n in outputs.items()}
+    writers = {name: (node, ArrayWriter(results[name])) for name, node in outputs.items()}
+    options = options or RunOptions()
+    found = dict(known or {})
+    if all(result.size for result in results.values()):
+        plan = _memory_plan(outputs, options)
+        begin = reporter(report, len(plan.passes))
+        with _executor(options) as executor:
+            found = sweep_values(plan.sweeps, executor, begin, found)
+            sweep_images(writers, plan.grid, executor, begin, found, checksum=False)
+    return results, found
+
+
+def values_of(
+    outputs: Sequence[Value],
+    *,
+    known: Mapping[Value, Any] | None = None,
+    options: RunOptions | None = None,
+    report: Report = silent,
+) -> dict[Value, Any]:
+    """Compute whole-image values, and those they depend on."""
+    options = options or RunOptions()
+    plan = _memory_plan({str(i): node for i, node in enumerate(outputs)}, options)
+    _refuse_empty(plan)
+    begin = reporter(report, len(plan.passes))
+    with _executor(options) as executor:
+        return sweep_values(plan.sweeps, executor, begin, known)
+
+
+@dataclass(frozen=True)
+class ArrayWriter:
+    """Writes blocks into an array in memory."""
+
+    array: np.ndarray
+
+    def write(self, region: Region, data: np.ndarray) -> None:
+        """Store the pixels of a region."""
+        self.array[region.slices] = data
+
+
+def input_images(outputs: Mapping[str, ImageNode | Value]) -> list[ZarrImage]:
+    """Return the stored images that outputs are computed from."""
+    readers = (getattr(node, "reader", None) for node in topological(outputs.values()))
+    return [reader for reader in readers if isinstance(reader, ZarrImage)]
+
+
+def process_memory() -> int:
+    """Return the bytes this process occupies now: the interpreter's and libraries' share."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * resource.getpagesize()
+    except OSError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+
+@contextmanager
+def _executor(options: RunOptions) -> Iterator[Executor]:
+    executor = make_executor(options.scheduler, options.tasks, options.address, options.memory)
+    try:
+        yield executor
+    finally:
+        executor.close()
+
+
+def _passes(
+    outputs: Mapping[str, ImageNode | Value],
+    arrays: Mapping[str, ZarrImage],
+    plan: Plan,
+    executor: Executor,
+    report: Report,
+) -> tuple[dict[str, int], dict[Value, Any]]:
+    begin = reporter(report, len(plan.passes))
+    found: dict[Value, Any] = {}
+    if plan.blocks:
+        found = sweep_values(plan.sweeps, executor, begin)
+    writers: dict[str, tuple[ImageNode, Writer]] = {
+        name: (node, arrays[name])
+        for name, node in outputs.items()
+        if not isinstance(node, Value)
+    }
+    if not writers:
+        return {}, found
+    return sweep_images(writers, plan.grid, executor, begin, found), found
+
+
+def _layout(node: ImageNode, output: OutputOptions) -> tuple[ArrayLayout, str | None]:
+    spec = node.spec
+    origin = next((n for n in topological([node]) if isinstance(n, Source)), None)
+    held = getattr(origin, "reader", None)
+    chunks, note = default_chunks(
+        spec, origin.spec if origin else None, getattr(held, "chunks", None)
+    )
+    if output.chunks is not None:
+        chunks, note = _full(spec, output.chunks, "chunks"), None
+    shards = None if output.shards is None else _full(spec, output.shards, "shards")
+    if shards is not None and any(s % c for s, c in zip(shards, chunks, strict=True)):
+        message = f"output shards must be whole multiples of its chunks {chunks}, got {shards}"
+        raise InputError(message)
+    compressor = output.compressor
+    if isinstance(compressor, str) and compressor == "input":
+        compressor = getattr(held, "compressor", "auto")
+    return ArrayLayout(spec, chunks, shards, compressor), note
+
+
+def _full(spec: Any, along_grid: Sequence[int], word: str) -> tuple[int, ...]:
+    """Return chunks or shards of the grid axes with 1 for the leading axes."""
+    if len(along_grid) != len(spec.grid) or any(n < 1 for n in along_grid):
+        names = ", ".join(spec.axes[a] for a in spec.grid)
+        message = (
+            f"output {word} must be {len(spec.grid)} numbers >= 1 ({names}), "
+            f"got {list(along_grid)}"
+        )
+        raise InputError(message)
+    full = [1] * spec.ndim
+    for axis, n in zip(spec.grid, along_grid, strict=True):
+        full[axis] = n
+    return tuple(full)
+
+
+def _memory_plan(outputs: Mapping[str, ImageNode | Value], options: RunOptions) -> Plan:
+    """Plan work in memory: the budget is what it takes, the unit a small tile."""
+    layouts = {}
+    for name, node in outputs.items():
+        if not isinstance(node, Value):
+            unit = tuple(
+                min(64, max(node.spec.shape[a], 1)) if a in node.spec.spatial else 1
+                for a in node.spec.grid
+            )
+            layouts[name] = Layout(node.spec, unit, 0)
+    return make_plan(
+        outputs, layouts, budget=1 << 62, workers=options.tasks, base=process_memory()
+    )
+
+
+def _refuse_empty(plan: Plan) -> None:
+    if not plan.blocks:
+        names = ", ".join(name for sweep in plan.passes for name in sweep)
+        message = f"{names}: an image without pixels has no value"
+        raise InputError(message)
+
+
+def _store_values(place: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Store values: in the attributes where they are small, as tables beside the arrays if not."""
+    small: dict[str, Any] = {}
+    tables: dict[str, str] = {}
+    for name, value in values.items():
+        written = value_document(value)
+        if len(json.dumps(written)) <= _SMALL_JSON:
+            small[name] = written
+        else:
+            tables[name] = write_table(place, name, value)
+    stored = {"values": small, "tables": tables}
+    return {key: held for key, held in stored.items() if held}
+
+
+def _write_run(
+    place: Path, plan: Plan, record: Mapping[str, Any], times: Mapping[str, Any]
+) -> None:
+    folder = run_folder(place)
+    folder.mkdir(exist_ok=True)
+    about = {
+        "block": plan.block,
+        "blocks": plan.blocks,
+        "passes": plan.passes,
+        "memory": dict(plan.memory),
+        "read_bytes": plan.read_bytes,
+        "written_bytes": plan.written_bytes,
+        "notes": plan.notes,
+    }
+    text = json.dumps({**record, "plan": about, "run": times}, indent=2)
+    temporary = folder / "run.json.partial"
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(folder / "run.json")
+
+
+def _stopped(error: Exception, place: Path) -> ChunkfiltError:
+    left = f"{place} stays, marked unfinished"
+    if isinstance(error, InputError):
+        # A value found a fault in the pixels themselves: the user's to mend, hence exit code 2.
+        return type(error)(f"{error}; {left}") if type(error) is InputError else error
+    return RunError(f"{error}; {left}" if str(error) else f"{type(error).__name__}; {left}")

@@ -1,0 +1,444 @@
+"""Zarr arrays as images: what is in a store, reading regions, creating outputs.
+
+Pixels go through the `zarrs` codec pipeline (Rust, several chunks at a time), which reads and
+writes them about twice as fast as zarr-python's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import threading
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
+
+from chunkfilt.errors import RunError, StorageError, UnfinishedWarning, nearest
+from chunkfilt.grid import ImageSpec, Region, write_unit
+
+__all__ = [
+    "ArrayLayout",
+    "ZarrImage",
+    "arrays_in",
+    "check_output_path",
+    "compressor_of",
+    "create_output",
+    "open_image",
+    "pipeline",
+    "remove_output",
+    "run_folder",
+]
+
+SPATIAL_NAMES = ("z", "y", "x")
+_MARKS = ("zarr.json", ".zarray", ".zgroup")
+# zarr's configuration is shared by the threads of a process.
+_CONFIG_LOCK = threading.Lock()
+
+
+@contextlib.contextmanager
+def pipeline() -> Iterator[None]:
+    """Open or create arrays with the fast codec pipeline."""
+    with _CONFIG_LOCK, warnings.catch_warnings():
+        # Where zarrs lacks a codec, zarr's own pipeline takes over; that is no news to a user.
+        warnings.filterwarnings("ignore", message=".*zarrs.*")
+        warnings.filterwarnings("ignore", message=".*ZarrsCodecPipeline.*")
+        with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
+            yield
+
+
+@dataclass(frozen=True)
+class ZarrImage:
+    """One array of a store as an image: what is known of it, and its pixels region by region.
+
+    Travels between processes as its path; every process opens the array for itself.
+    """
+
+    path: str
+    spec: ImageSpec
+    chunks: tuple[int, ...]
+    shards: tuple[int, ...] | None
+    compressor: Any
+    attributes: Mapping[str, Any]
+    zarr_format: int
+    compressor_name: str
+    _open: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": {}}
+
+    @property
+    def array(self) -> Any:
+        """The zarr array, opened at the first use."""
+        if "array" not in self._open:
+            with pipeline():
+                self._open["array"] = zarr.open_array(self.path, mode="r")
+        return self._open["array"]
+
+    @property
+    def unit(self) -> tuple[int, ...]:
+        """Pixels of one file."""
+        return write_unit(self.chunks, self.shards)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run that wrote it, if it was one of ours, came to its end."""
+        return bool(self.record.get("finished", True))
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """What the run that wrote it recorded; empty for images from elsewhere."""
+        own: Mapping[str, Any] = self.attributes.get("chunkfilt", {})
+        return own
+
+    def read(self, region: Region) -> np.ndarray:
+        """Return the pixels of a region inside the image.
+
+        Raises
+        ------
+        RunError
+            If a chunk cannot be read or decoded; never pixels in its place.
+        """
+        try:
+            return np.asarray(self.array[region.slices])
+        except Exception as error:
+            where = ", ".join(f"{a}:{b}" for a, b in zip(region.start, region.stop, strict=True))
+            message = f"cannot read [{where}] of {self.path}: {error}"
+            raise RunError(message) from error
+
+    def write(self, region: Region, data: np.ndarray) -> None:
+        """Write whole write units of an output array."""
+        if "writable" not in self._open:
+            with pipeline():
+                self._open["writable"] = zarr.open_array(self.path, mode="r+")
+        try:
+            self._open["writable"][region.slices] = data
+        except OSError as error:
+            message = f"cannot write to {self.path}: {error}"
+            raise RunError(message) from error
+
+
+@dataclass(frozen=True)
+class ArrayLayout:
+    """How an output array is stored."""
+
+    spec: ImageSpec
+    chunks: tuple[int, ...]
+    shards: tuple[int, ...] | None
+    compressor: Any
+
+    @property
+    def unit(self) -> tuple[int, ...]:
+        """Pixels of one file."""
+        return write_unit(self.chunks, self.shards)
+
+
+def open_image(
+    path: str | os.PathLike[str],
+    array: str | None = None,
+    *,
+    axes: Sequence[str] | None = None,
+    spatial: Sequence[str] | None = None,
+) -> ZarrImage:
+    """Open one array of a Zarr store; no pixel is read.
+
+    Parameters
+    ----------
+    path : path
+        A Zarr v2 or v3 array, sharded or not, or a group.
+    array : str, optional
+        The array's name within a group; needed where the group has several.
+    axes, spatial : sequence of str, optional
+        Names of all axes, and which of them are spatial. Default: the store's dimension names,
+        with z, y and x spatial; without names, all axes are spatial.
+
+    Raises
+    ------
+    StorageError
+        If the path is missing, is no Zarr store, or holds no such array.
+    """
+    place = _store_path(path)
+    held = _open_any(place)
+    if isinstance(held, zarr.Group):
+        held, place = _pick(held, place, array)
+    elif array is not None:
+        message = f"{place} is an array, not a group: leave array={array!r} out"
+        raise StorageError(message)
+    spec = _spec(held, place, axes, spatial)
+    image = ZarrImage(
+        path=str(place),
+        spec=spec,
+        chunks=tuple(held.chunks),
+        shards=None if held.shards is None else tuple(held.shards),
+        compressor=compressor_of(held),
+        attributes=dict(held.attrs),
+        zarr_format=held.metadata.zarr_format,
+        compressor_name=_compressor_name(held),
+    )
+    if not image.finished:
+        message = f"{place} is unfinished: the run that wrote it was interrupted"
+        warnings.warn(message, UnfinishedWarning, stacklevel=3)
+    return image
+
+
+def arrays_in(path: str | os.PathLike[str]) -> list[str]:
+    """Return the names of the arrays of a group, or ``[""]`` for an array."""
+    held = _open_any(_store_path(path))
+    return _names(held) if isinstance(held, zarr.Group) else [""]
+
+
+def compressor_of(array: Any) -> Any:
+    """Return the array's compressor as one that suits any dtype of a Zarr v3 array.
+
+    ``None`` for none, ``"auto"`` (zarr's default) where it has no such form.
+    """
+    if not array.compressors:
+        return None
+    config = _codec_config(array.compressors[0])
+    name = config["id"]
+    if name == "zstd":
+        return ZstdCodec(level=config["level"], checksum=False)
+    if name == "gzip":
+        return GzipCodec(level=config["level"])
+    if name == "blosc":
+        shuffle = {0: "noshuffle", 1: "shuffle", 2: "bitshuffle"}.get(
+            config["shuffle"], config["shuffle"]
+        )
+        shuffle = "shuffle" if shuffle == -1 else shuffle
+        return BloscCodec(cname=config["cname"], clevel=config["clevel"], shuffle=shuffle)
+    return "auto"
+
+
+def make_compressor(spec: Any) -> Any:
+    """Return the codec for a compressor as it stands in YAML: ``{zstd: 3}``, ``none``.
+
+    Raises
+    ------
+    ValueError
+        If the name or an option is unknown.
+    """
+    if spec == "none":
+        return None
+    if isinstance(spec, str):
+        spec = {spec: {}}
+    ((name, options),) = spec.items()
+    known = {"zstd": ZstdCodec, "blosc": BloscCodec, "gzip": GzipCodec}
+    if name not in known:
+        message = f"compressor must be one of {', '.join(known)} or none, got {name!r}"
+        raise ValueError(message + nearest(name, known))
+    if isinstance(options, int):
+        options = {"clevel" if name == "blosc" else "level": options}
+    try:
+        return known[name](**(options or {}))
+    except (TypeError, ValueError) as error:
+        message = f"compressor {name} does not take {options!r}: {error}"
+        raise ValueError(message) from None
+
+
+def run_folder(path: str | os.PathLike[str]) -> Path:
+    """Return the folder beside an output that records its run."""
+    place = Path(path)
+    return place.with_name(place.name + ".run")
+
+
+def check_output_path(
+    path: str | os.PathLike[str], inputs: Sequence[str], *, overwrite: bool
+) -> Path:
+    """Return where an output may be written; nothing is touched.
+
+    Raises
+    ------
+    StorageError
+        If it exists and is not to be overwritten, is or touches an input, or its folder cannot
+        be written to.
+    """
+    place = Path(path).absolute()
+    if "://" in str(path):
+        message = f"output must be a local path, got {str(path)!r}"
+        raise StorageError(message)
+    real = Path(os.path.realpath(place))
+    for one in inputs:
+        other = Path(os.path.realpath(one))
+        if real == other or real in other.parents or other in real.parents:
+            message = f"output {path} is, holds or lies within the input {one}: choose another path"
+            raise StorageError(message)
+    if os.path.lexists(place):
+        if not overwrite:
+            message = f"output {path} exists: set overwrite: true (--overwrite) or choose another"
+            raise StorageError(message)
+        if not _is_store(place):
+            message = f"output {path} exists and is no Zarr store: it will not be overwritten"
+            raise StorageError(message)
+    folder = place.parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        message = f"cannot write {path}: {folder} is not a folder that you may write to"
+        raise StorageError(message)
+    return place
+
+
+def remove_output(path: Path) -> None:
+    """Remove an output and the record of its run."""
+    for place in (path, run_folder(path)):
+        if place.is_symlink():
+            place.unlink()
+        elif place.exists():
+            shutil.rmtree(place)
+
+
+def create_output(
+    path: Path,
+    arrays: Mapping[str, ArrayLayout],
+    *,
+    group: bool,
+    attributes: Mapping[str, Any],
+) -> dict[str, ZarrImage]:
+    """Create the output's arrays, empty, with `attributes` on the store's root.
+
+    Parameters
+    ----------
+    path : Path
+        Where; must not exist.
+    arrays : mapping
+        Layout by name; with `group` false, exactly one, which becomes the store itself.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if group:
+        zarr.create_group(str(path), zarr_format=3, attributes=dict(attributes))
+    made = {}
+    for name, layout in arrays.items():
+        place = path / name if group else path
+        with pipeline():
+            array = zarr.create_array(
+                str(place),
+                shape=layout.spec.shape,
+                dtype=layout.spec.dtype,
+                chunks=layout.chunks,
+                shards=layout.shards,
+                compressors=layout.compressor,
+                fill_value=0,
+                dimension_names=list(layout.spec.axes),
+                attributes=None if group else dict(attributes),
+                zarr_format=3,
+            )
+        made[name] = ZarrImage(
+            path=str(place),
+            spec=layout.spec,
+            chunks=layout.chunks,
+            shards=layout.shards,
+            compressor=layout.compressor,
+            attributes={},
+            zarr_format=3,
+            compressor_name=_compressor_name(array),
+        )
+    return made
+
+
+def write_attributes(path: Path, attributes: Mapping[str, Any]) -> None:
+    """Set attributes of the store's root."""
+    zarr.open(str(path), mode="r+").attrs.update(dict(attributes))
+
+
+def _store_path(path: str | os.PathLike[str]) -> Path:
+    place = Path(path)
+    if "://" in str(path):
+        message = f"input must be a local path, got {str(path)!r}"
+        raise StorageError(message)
+    if not place.exists():
+        siblings = [p.name for p in place.parent.iterdir()] if place.parent.is_dir() else []
+        message = f"no such file or folder: {path}{nearest(place.name, siblings)}"
+        raise StorageError(message)
+    return place.absolute()
+
+
+def _is_store(place: Path) -> bool:
+    return place.is_dir() and any((place / mark).is_file() for mark in _MARKS)
+
+
+def _open_any(place: Path) -> Any:
+    if not _is_store(place):
+        message = f"{place} is not a Zarr store: it has none of {', '.join(_MARKS)}"
+        raise StorageError(message)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return zarr.open(str(place), mode="r")
+    except Exception as error:
+        message = f"{place} is a damaged Zarr store: {error}"
+        raise StorageError(message) from error
+
+
+def _names(group: Any) -> list[str]:
+    return sorted(
+        name for name, member in group.members(max_depth=None) if isinstance(member, zarr.Array)
+    )
+
+
+def _pick(group: Any, place: Path, array: str | None) -> tuple[Any, Path]:
+    names = _names(group)
+    listed = ", ".join(names) or "none"
+    if array is None and len(names) == 1:
+        array = names[0]
+    if array is None:
+        message = f"{place} is a group: name one of its arrays with array= ({listed})"
+        raise StorageError(message)
+    if array not in names:
+        message = f"{place} has no array {array!r}{nearest(array, names)}; it has {listed}"
+        raise StorageError(message)
+    return group[array], place / array
+
+
+def _spec(
+    array: Any, place: Path, axes: Sequence[str] | None, spatial: Sequence[str] | None
+) -> ImageSpec:
+    ndim = array.ndim
+    named = axes or getattr(array.metadata, "dimension_names", None)
+    named = named or array.attrs.get("_ARRAY_DIMENSIONS")
+    if axes is not None and (len(axes) != ndim or len(set(axes)) != ndim):
+        message = f"{place} has {ndim} axes: axes must be {ndim} different names, got {list(axes)}"
+        raise StorageError(message)
+    if ndim == 0 or array.dtype.kind not in "biufc":
+        message = (
+            f"{place} is no image: it has {ndim} axes of dtype {array.dtype}, "
+            "images have at least one axis and numbers as pixels"
+        )
+        raise StorageError(message)
+    usable = named is not None and len(named) == ndim and len(set(named)) == ndim and all(named)
+    defaults = (*(f"d{i}" for i in range(ndim - 3)), *SPATIAL_NAMES[max(3 - ndim, 0) :])
+    names = tuple(named) if usable else defaults
+    wanted = tuple(spatial) if spatial is not None else SPATIAL_NAMES
+    unknown = [name for name in wanted if name not in names]
+    if spatial is not None and unknown:
+        message = (
+            f"{place} has no axis {unknown[0]!r}{nearest(unknown[0], names)}; "
+            f"its axes are {', '.join(names)}"
+        )
+        raise StorageError(message)
+    along = tuple(i for i, name in enumerate(names) if name in wanted)
+    if not along or (not usable and spatial is None):
+        along = tuple(range(ndim))
+    return ImageSpec(tuple(array.shape), np.dtype(array.dtype), names, along)
+
+
+def _codec_config(codec: Any) -> dict[str, Any]:
+    """Return a v2 or v3 compressor as one flat mapping with its ``id``."""
+    if hasattr(codec, "get_config"):
+        return dict(codec.get_config())
+    described = codec.to_dict()
+    return {"id": described["name"], **described.get("configuration", {})}
+
+
+def _compressor_name(array: Any) -> str:
+    if not array.compressors:
+        return "none"
+    config = _codec_config(array.compressors[0])
+    level = config.get("clevel", config.get("level"))
+    inner = f" {config['cname']}" if "cname" in config else ""
+    return f"{config['id']}{inner}" + ("" if level is None else f" level {level}")
