@@ -24,6 +24,7 @@ _HOMES = {
     "plan": "chunkfilt.arrays.api",
     "preview": "chunkfilt.arrays.api",
     "ring": "chunkfilt.filters.footprints",
+    "run_yaml": "chunkfilt.arrays.api",
     "save": "chunkfilt.arrays.api",
     "to_yaml": "chunkfilt.arrays.api",
     "value_filter": "chunkfilt.arrays.public",

@@ -64,7 +64,7 @@ def needed_runs(start: int, stop: int, n: int, mode: str) -> Runs:
     >>> needed_runs(-2, 3, 10, "wrap")
     ((0, 3), (8, 10))
     """
-    if 0 <= start and stop <= n:
+    if start >= 0 and stop <= n:
         return ((start, stop),) if stop > start else ()
     shown = np.unique(source_index(start, stop, n, mode))
     return runs_of(shown[shown >= 0])

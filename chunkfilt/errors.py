@@ -38,6 +38,10 @@ class InputError(ChunkfiltError, ValueError):
 class ParameterError(InputError):
     """A filter's parameter is unknown, of the wrong type or out of range."""
 
+    def __init__(self, message: str, parameter: str | None = None) -> None:
+        super().__init__(message)
+        self.parameter = parameter
+
 
 class StorageError(InputError):
     """A path is missing, is not an image, exists already or cannot be written."""
@@ -58,7 +62,7 @@ class ConfigError(InputError):
         return type(self), (self.message, self.file, self.line, self.column)
 
 
-class MissingDependency(ChunkfiltError, ImportError):
+class MissingDependency(ChunkfiltError, ImportError):  # noqa: N818 - says what it is
     """An optional package is not installed; the message names the extra that brings it."""
 
     exit_code = 2

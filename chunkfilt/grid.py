@@ -189,9 +189,7 @@ def window_halo(size: Sequence[int], origin: Sequence[int] | None = None) -> Hal
     (((1, 1), (2, 1)), ((2, 0),))
     """
     shift = (0,) * len(size) if origin is None else origin
-    return tuple(
-        (n // 2 + o, n - 1 - n // 2 - o) for n, o in zip(size, shift, strict=True)
-    )
+    return tuple((n // 2 + o, n - 1 - n // 2 - o) for n, o in zip(size, shift, strict=True))
 
 
 def runs_of(indices: np.ndarray) -> Runs:

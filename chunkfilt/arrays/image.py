@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import operator
 import os
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from chunkfilt.engine.graph import ImageNode, Source, Value, bind, crop, topological
+from chunkfilt.arrays import job
+from chunkfilt.engine.graph import ImageNode, Source, Value, bind, crop, crop_named, topological
+from chunkfilt.engine.plan import Plan, format_bytes
 from chunkfilt.engine.values import map_table
-from chunkfilt.errors import InputError, nearest
+from chunkfilt.errors import InputError
 from chunkfilt.filters.declare import find_filter
-from chunkfilt.runtime.progress import Report, silent, suitable
-from chunkfilt.runtime.run import RunOptions, compute, values_of
+from chunkfilt.runtime.progress import silent, suitable
+from chunkfilt.runtime.run import RunOptions, RunResult, values_of
+from chunkfilt.show.picture import table_html
 from chunkfilt.storage.zarr_store import open_image
 
 __all__ = ["Image", "LazyValue", "open_zarr", "shape_value"]
 
-# Values computed for windows are kept as long as a graph holds their node.
-_KNOWN: weakref.WeakKeyDictionary[Value, Any] = weakref.WeakKeyDictionary()
-_HTML_PIXELS = 1 << 20
+# A notebook's picture: a window small enough to be cheap with any filter before it.
+_HTML_SIDE = 192
 
 
 class Image:
@@ -88,7 +89,7 @@ class Image:
 
     def __repr__(self) -> str:
         size = " x ".join(f"{n} {a}" for a, n in zip(self.axes, self.shape, strict=True))
-        return f"<chunkfilt.Image {size}, {self.dtype.name}, {describe(self.node)}>"
+        return f"<chunkfilt.Image {size}, {self.dtype.name}, {job.describe(self.node)}>"
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -100,7 +101,7 @@ class Image:
     def __getitem__(self, key: Any) -> np.ndarray:
         ranges, steps, dropped, new_axes = _parse_index(key, self.shape)
         node = crop(self.node, ranges, dropped)
-        data = _compute(node, suitable() if _needs_sweep(node) else silent)
+        data = job.compute_node(node)
         data = data[tuple(slice(None, None, s) for a, s in enumerate(steps) if a not in dropped)]
         for axis in new_axes:
             data = np.expand_dims(data, axis)
@@ -128,7 +129,7 @@ class Image:
             The whole image.
         """
         options = RunOptions(workers=workers)
-        return _compute(self.node, suitable() if progress else silent, options)
+        return job.compute_node(self.node, suitable() if progress else silent, options)
 
     def crop(self, **ranges: tuple[int, int] | int) -> Image:
         """Return a box of the image, still lazy.
@@ -154,37 +155,33 @@ class Image:
         """
         return Image(crop_named(self.node, ranges))
 
-    def preview(self, *args: Any, **options: Any) -> Any:
+    def preview(self, *, size: int = 512, whole: bool | None = None, **ranges: Any) -> Any:
         """Return a picture of the image; see `chunkfilt.preview`."""
-        from chunkfilt.arrays.api import preview
+        return job.preview_node(self.node, size=size, whole=whole, **ranges)
 
-        return preview(self, *args, **options)
-
-    def plan(self, **options: Any) -> Any:
+    def plan(self, **options: Any) -> Plan:
         """Return what saving the image would do; see `chunkfilt.plan`."""
-        from chunkfilt.arrays.api import plan
+        return job.plan_nodes({"": self.node}, **options)
 
-        return plan(self, **options)
-
-    def save(self, path: str | os.PathLike[str], **options: Any) -> Any:
+    def save(self, path: str | os.PathLike[str], **options: Any) -> RunResult:
         """Compute the image block by block and store it; see `chunkfilt.save`."""
-        from chunkfilt.arrays.api import save
-
-        return save(self, path, **options)
-
-    def to_yaml(self, *args: Any, **options: Any) -> str:
-        """Return the graph as a YAML job; see `chunkfilt.to_yaml`."""
-        from chunkfilt.arrays.api import to_yaml
-
-        return to_yaml(self, *args, **options)
+        return job.save_nodes({"": self.node}, path, group=False, **options)
 
     def _repr_html_(self) -> str:
-        from chunkfilt.show.html import image_html
-
-        return image_html(self)
+        rows = [
+            ("image", job.describe(self.node)),
+            ("shape", " x ".join(f"{n} {a}" for a, n in zip(self.axes, self.shape, strict=True))),
+            ("dtype", f"{self.dtype.name}, {format_bytes(self.nbytes)} in all"),
+            ("chunks", "none" if self.chunks is None else " x ".join(map(str, self.chunks))),
+        ]
+        table = table_html(rows)
+        if self.size == 0 or job.needs_sweep(self.node):
+            return table
+        return f"{table}<img src='{self.preview(size=_HTML_SIDE, whole=False).data_uri()}'>"
 
     def __abs__(self) -> Image:
-        return apply(find_filter("abs").filter, [self], {})
+        made: Image = apply(find_filter("abs"), [self], {})
+        return made
 
 
 class LazyValue:
@@ -196,14 +193,14 @@ class LazyValue:
         self.node = node
 
     def __repr__(self) -> str:
-        return f"<chunkfilt.LazyValue {self.node.filter.name} of {describe(self.node.image)}>"
+        return f"<chunkfilt.LazyValue {self.node.filter.name} of {job.describe(self.node.image)}>"
 
     def compute(self, *, progress: bool = False) -> Any:
         """Sweep over the image and return the value; it is kept for the next time."""
-        if self.node not in _KNOWN:
+        if self.node not in job.KNOWN:
             report = suitable() if progress else silent
-            _KNOWN.update(values_of([self.node], known=dict(_KNOWN), report=report))
-        return shape_value(self.node, _KNOWN[self.node])
+            job.KNOWN.update(values_of([self.node], known=dict(job.KNOWN), report=report))
+        return shape_value(self.node, job.KNOWN[self.node])
 
 
 def open_zarr(
@@ -244,45 +241,9 @@ def open_zarr(
 
 def apply(declared: Any, inputs: Sequence[Any], params: Mapping[str, Any]) -> Any:
     """Return the filter's result on lazy images: a new image, or a lazy value."""
-    nodes = [
-        one.node if isinstance(one, Image) else _operand(declared.name, one) for one in inputs
-    ]
+    nodes = [one.node if isinstance(one, Image) else _operand(declared.name, one) for one in inputs]
     node = bind(declared, nodes, params)
     return LazyValue(node) if isinstance(node, Value) else Image(node)
-
-
-def describe(node: ImageNode) -> str:
-    """Return in a few words where an image comes from."""
-    if isinstance(node, Source):
-        path = getattr(node.reader, "path", None)
-        return f"from {Path(path).name}" if path else "from memory"
-    if hasattr(node, "filter"):
-        return f"{node.filter.name} of {' and '.join(_names(node))}"
-    return f"crop of {describe(node.inputs[0])}"
-
-
-def crop_named(node: ImageNode, ranges: Mapping[str, Any]) -> ImageNode:
-    """Return a crop by ranges of named axes; a single int drops its axis."""
-    spec = node.spec
-    boxes: dict[int, tuple[int, int]] = {}
-    dropped = []
-    for name, wanted in ranges.items():
-        if name not in spec.axes:
-            known = ", ".join(spec.axes)
-            message = f"crop: no axis {name!r}{nearest(name, spec.axes)}; the axes are {known}"
-            raise InputError(message)
-        axis = spec.axes.index(name)
-        n = spec.shape[axis]
-        if isinstance(wanted, (int, np.integer)) and not isinstance(wanted, bool):
-            index = int(wanted)
-            if not -n <= index < n:
-                message = f"crop: {name} must be within {-n} and {n - 1}, got {index}"
-                raise InputError(message)
-            boxes[axis] = (index % n, index % n + 1)
-            dropped.append(axis)
-            continue
-        boxes[axis] = _range(name, wanted, n)
-    return crop(node, boxes, dropped)
 
 
 def shape_value(node: Value, table: Any) -> Any:
@@ -296,26 +257,6 @@ def shape_value(node: Value, table: Any) -> Any:
     return map_table(lay, table)
 
 
-def _compute(
-    node: ImageNode, report: Report = silent, options: RunOptions | None = None
-) -> np.ndarray:
-    arrays, found = compute({"": node}, known=dict(_KNOWN), report=report, options=options)
-    _KNOWN.update(found)
-    return arrays[""]
-
-
-def _needs_sweep(node: ImageNode) -> bool:
-    return any(isinstance(n, Value) and n not in _KNOWN for n in topological([node]))
-
-
-def _names(node: Any) -> list[str]:
-    return [
-        str(one) if isinstance(one, (int, float)) else describe(one)
-        for one in node.inputs
-        if one is not None
-    ]
-
-
 def _operand(name: str, operand: Any) -> Any:
     if operand is None or isinstance(operand, (int, float)):
         return operand
@@ -324,22 +265,6 @@ def _operand(name: str, operand: Any) -> Any:
     kind = type(operand).__name__
     message = f"{name}: an image goes with images and numbers, got {kind}"
     raise InputError(message)
-
-
-def _range(name: str, wanted: Any, n: int) -> tuple[int, int]:
-    if isinstance(wanted, slice) and wanted.step in (None, 1):
-        wanted = (wanted.start, wanted.stop)
-    if not isinstance(wanted, (tuple, list)) or len(wanted) != 2:
-        message = f"crop: {name} must be (start, stop) or an index, got {wanted!r}"
-        raise InputError(message)
-    start, stop = (
-        default if at is None else operator.index(at) + (n if operator.index(at) < 0 else 0)
-        for at, default in zip(wanted, (0, n), strict=True)
-    )
-    if not 0 <= start <= stop <= n:
-        message = f"crop: {name} must lie within 0 and {n}, got {tuple(wanted)}"
-        raise InputError(message)
-    return start, stop
 
 
 def _parse_index(
@@ -396,7 +321,7 @@ def _binary(name: str, reflected: bool) -> Callable[[Image, Any], Any]:
         if not isinstance(other, (Image, int, float, np.number)) or isinstance(other, bool):
             return NotImplemented
         pair = [other, self] if reflected else [self, other]
-        return apply(find_filter(name).filter, pair, {})
+        return apply(find_filter(name), pair, {})
 
     return method
 

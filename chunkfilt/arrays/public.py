@@ -144,10 +144,7 @@ def _sort_inputs(declared: Filter, inputs: Sequence[Any], params: dict[str, Any]
             f"{len(inputs)} things: give parameters by name"
         )
         raise InputError(message)
-    images = list(inputs)
-    for name in declared.inputs[len(inputs) :]:
-        images.append(params.pop(name, None))
-    return images
+    return [*inputs, *(params.pop(name, None) for name in declared.inputs[len(inputs) :])]
 
 
 def _apply_numpy(declared: Filter, inputs: Sequence[Any], params: Mapping[str, Any]) -> Any:
@@ -161,9 +158,7 @@ def _apply_numpy(declared: Filter, inputs: Sequence[Any], params: Mapping[str, A
             nodes.append(one.item())
             continue
         array = np.asarray(one)
-        spec = ImageSpec(
-            array.shape, array.dtype, plain_axes(array.ndim), tuple(range(array.ndim))
-        )
+        spec = ImageSpec(array.shape, array.dtype, plain_axes(array.ndim), tuple(range(array.ndim)))
         nodes.append(Source(spec, _ArrayReader(array)))
     node = bind(declared, nodes, params)
     if isinstance(node, Value):

@@ -16,12 +16,29 @@ from typing import Any
 import numpy as np
 
 from chunkfilt.edges import gather
-from chunkfilt.engine.graph import Crop, Filtered, ImageNode, Node, Source, Value, is_image
-from chunkfilt.engine.graph import behind, topological
+from chunkfilt.engine.graph import (
+    Crop,
+    Filtered,
+    ImageNode,
+    Node,
+    Source,
+    Value,
+    behind,
+    is_image,
+    topological,
+)
 from chunkfilt.engine.values import combine_rows, row_numbers, take_rows
 from chunkfilt.grid import Region, Runs, boxes, merge_runs, run_length
 
-__all__ = ["Patch", "chunk_value", "compute_box", "demand", "evaluate", "evaluate_region", "extract"]
+__all__ = [
+    "Patch",
+    "chunk_value",
+    "compute_box",
+    "demand",
+    "evaluate",
+    "evaluate_region",
+    "extract",
+]
 
 _MAX_SPATIAL = 3
 
@@ -245,9 +262,9 @@ def _filter_reader(node: Filtered, runs: Sequence[Runs], patches: Mapping[int, P
     batch_runs = [own[axis] for axis in node.batch]
 
     def compute(region: Region) -> np.ndarray:
-        grown = Region(
-            tuple(node.strip(region.start)), tuple(node.strip(region.stop))
-        ).grow(node.halo)
+        grown = Region(tuple(node.strip(region.start)), tuple(node.strip(region.stop))).grow(
+            node.halo
+        )
         blocks = [
             _input_block(node, one, patches[id(one)], grown, shape) if is_image(one) else one
             for one in node.inputs
@@ -290,9 +307,7 @@ def _value_patch(
     return Patch(runs, table)
 
 
-def _rows_within(
-    value: Value, table: Any, runs: Sequence[Runs], here: Sequence[Runs]
-) -> Any:
+def _rows_within(value: Value, table: Any, runs: Sequence[Runs], here: Sequence[Runs]) -> Any:
     """Return the rows for the batch indices `here` from a table with rows for `runs`."""
     if list(runs) == list(here):
         return table

@@ -8,6 +8,7 @@ questions: which pixels of each input it needs for given pixels of its own, and,
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from typing import Any, Protocol, TypeGuard
 import numpy as np
 
 from chunkfilt.edges import needed_runs
-from chunkfilt.errors import InputError, ParameterError
+from chunkfilt.errors import InputError, ParameterError, nearest
 from chunkfilt.filters.declare import Filter
 from chunkfilt.grid import Halo, ImageSpec, Region, Runs, merge_runs
 
@@ -31,6 +32,7 @@ __all__ = [
     "behind",
     "bind",
     "crop",
+    "crop_named",
     "is_image",
     "plain_axes",
     "topological",
@@ -288,6 +290,30 @@ def crop(
     )
 
 
+def crop_named(node: ImageNode, ranges: Mapping[str, Any]) -> Crop:
+    """Return a crop by ranges of named axes; a single int drops its axis."""
+    spec = node.spec
+    boxes: dict[int, tuple[int, int]] = {}
+    dropped = []
+    for name, wanted in ranges.items():
+        if name not in spec.axes:
+            known = ", ".join(spec.axes)
+            message = f"crop: no axis {name!r}{nearest(name, spec.axes)}; the axes are {known}"
+            raise InputError(message)
+        axis = spec.axes.index(name)
+        n = spec.shape[axis]
+        if isinstance(wanted, (int, np.integer)) and not isinstance(wanted, bool):
+            index = int(wanted)
+            if not -n <= index < n:
+                message = f"crop: {name} must be within {-n} and {n - 1}, got {index}"
+                raise InputError(message)
+            boxes[axis] = (index % n, index % n + 1)
+            dropped.append(axis)
+            continue
+        boxes[axis] = _range(name, wanted, n)
+    return crop(node, boxes, dropped)
+
+
 def plain_axes(ndim: int) -> tuple[str, ...]:
     """Return axis names for an array that has none: the last ones are z, y, x.
 
@@ -311,7 +337,9 @@ def topological(targets: Iterable[Node]) -> list[Node]:
             order[id(node)] = node
             continue
         stack.append((node, True))
-        stack.extend((needed, False) for needed in reversed(behind(node)) if id(needed) not in order)
+        stack.extend(
+            (needed, False) for needed in reversed(behind(node)) if id(needed) not in order
+        )
     return list(order.values())
 
 
@@ -334,11 +362,29 @@ def value_depths(targets: Iterable[Node]) -> dict[Value, int]:
     return values
 
 
+def _range(name: str, wanted: Any, n: int) -> tuple[int, int]:
+    if isinstance(wanted, slice) and wanted.step in (None, 1):
+        wanted = (wanted.start, wanted.stop)
+    if not isinstance(wanted, (tuple, list)) or len(wanted) != 2:
+        message = f"crop: {name} must be (start, stop) or an index, got {wanted!r}"
+        raise InputError(message)
+    start, stop = (
+        default if at is None else operator.index(at) + (n if operator.index(at) < 0 else 0)
+        for at, default in zip(wanted, (0, n), strict=True)
+    )
+    if not 0 <= start <= stop <= n:
+        message = f"crop: {name} must lie within 0 and {n}, got {tuple(wanted)}"
+        raise InputError(message)
+    return start, stop
+
+
 def _check_inputs(declared: Filter, inputs: Sequence[Operand], given: Sequence[Operand]) -> None:
     missing = [name for name, one in zip(declared.inputs, given, strict=False) if one is None]
     images = [one for one in given if is_image(one)]
-    if len(inputs) > len(declared.inputs) or not images or any(
-        name in declared.inputs[: declared.required] for name in missing
+    if (
+        len(inputs) > len(declared.inputs)
+        or not images
+        or any(name in declared.inputs[: declared.required] for name in missing)
     ):
         got = sum(one is not None for one in inputs)
         message = (

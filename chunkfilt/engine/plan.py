@@ -11,11 +11,19 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-
+from typing import Any
 
 from chunkfilt.engine.evaluate import demand
-from chunkfilt.engine.graph import Filtered, ImageNode, Node, Source, Value, behind
-from chunkfilt.engine.graph import topological, value_depths
+from chunkfilt.engine.graph import (
+    Filtered,
+    ImageNode,
+    Node,
+    Source,
+    Value,
+    behind,
+    topological,
+    value_depths,
+)
 from chunkfilt.errors import BudgetError, InputError
 from chunkfilt.grid import Blocks, ImageSpec, Region, Runs, round_up, run_length
 
@@ -108,6 +116,25 @@ class Plan:
         swept = sum(len(sweep.grid) for sweep in self.sweeps)
         return swept + self.blocks * (len(self.passes) - len(self.sweeps))
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the plan as plain data, for JSON."""
+        return {
+            "shape": list(self.grid_shape),
+            "axes": list(self.axes),
+            "block": list(self.block),
+            "blocks": self.blocks,
+            "tasks": self.tasks,
+            "workers": self.workers,
+            "passes": [list(names) for names in self.passes],
+            "memory": dict(self.memory),
+            "peak": self.peak,
+            "budget": self.budget,
+            "read_bytes": self.read_bytes,
+            "written_bytes": self.written_bytes,
+            "halo_cost": round(self.halo_cost, 4),
+            "notes": list(self.notes),
+        }
+
     def rows(self) -> list[tuple[str, str]]:
         """Return the plan as pairs of a word and its figure, for people."""
         named = " x ".join(f"{n} {a}" for a, n in zip(self.axes, self.block, strict=True))
@@ -193,7 +220,8 @@ def make_plan(
         named = {str(i): value for i, value in enumerate(values)}
         inner = make_plan(named, {}, budget=budget, workers=workers, base=base)
         sweeps.append(Sweep(values, inner.grid))
-        memory = max(memory, inner.memory, key=lambda terms: sum(terms.values()))
+        if inner.peak > sum(memory.values()):
+            memory = dict(inner.memory)
     passes = [tuple(node.filter.name for node in sweep.values) for sweep in sweeps]
     images = {name: n.spec for name, n in outputs.items() if not isinstance(n, Value)}
     if images:
@@ -299,7 +327,9 @@ class _Costing:
                     total += _NODE * _pixels(runs[id(node)])
         count = len(Blocks(self.grid.shape, tuple(block)))
         waves = -(-count // self.workers) * self.workers / max(count, 1)
-        return total / pixels * waves
+        # The last blocks leave workers idle: with few blocks that is a large share.
+        tail = 1 + self.workers / (2 * max(count, 1))
+        return total / pixels * waves * tail
 
     def reading(self, block: Sequence[int]) -> tuple[int, float]:
         """Return the bytes one pass reads, and the pixels read over the pixels there are."""
@@ -317,7 +347,8 @@ class _Costing:
     def _passes(self, sweeps: Iterable[Sequence[Node]]) -> list[Sequence[Node]]:
         """Return the targets of every pass over the blocks of this grid."""
         own = [
-            s for s in sweeps
+            s
+            for s in sweeps
             if isinstance(s[0], Value) and s[0].image.spec.grid_shape == self.grid.shape
         ]
         images = [node for node in self.nodes if not isinstance(node, Value)]
@@ -444,11 +475,8 @@ def format_bytes(size: float) -> str:
     """
     if size < 1024:
         return f"{int(size)} B"
-    for unit in ("KiB", "MiB", "GiB", "TiB"):
-        size /= 1024
-        if size < 1024:
-            break
-    return f"{size:.1f} {unit}"
+    power = min(int(math.log(size, 1024)), 4)
+    return f"{size / 1024**power:.1f} {'_KMGT'[power]}iB"
 
 
 def _common_grid(outputs: Mapping[str, ImageNode | Value]) -> ImageSpec:
@@ -509,7 +537,9 @@ def _candidates(shape: Sequence[int], unit: Sequence[int]) -> list[tuple[int, ..
         axes.append(sorted(s * u for s in steps if s))
     found: list[tuple[int, ...]] = [()]
     for along in reversed(axes):
-        found = [(a, *rest) for a in along for rest in found if a * math.prod(rest) <= _LARGEST_BLOCK]
+        found = [
+            (a, *rest) for a in along for rest in found if a * math.prod(rest) <= _LARGEST_BLOCK
+        ]
         # With many axes, growing the last ones first keeps the list short.
         found = sorted(found, key=math.prod)[-400:] if len(found) > 2000 else found
     return list(dict.fromkeys([tuple(unit), *found]))
@@ -577,5 +607,3 @@ def _rounded(size: int) -> int:
 
 def _shape(shape: Sequence[int], axes: Sequence[str]) -> str:
     return " x ".join(f"{n} {a}" for a, n in zip(axes, shape, strict=True))
-
-

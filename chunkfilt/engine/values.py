@@ -55,8 +55,6 @@ def row_numbers(runs: Sequence[Runs], batch_shape: Sequence[int]) -> np.ndarray:
     """
     if not batch_shape:
         return np.zeros(1, dtype=np.intp)
-    axes = [
-        np.concatenate([np.arange(a, b) for a, b in along] or [np.arange(0)]) for along in runs
-    ]
+    axes = [np.concatenate([np.arange(a, b) for a, b in along] or [np.arange(0)]) for along in runs]
     flat = np.ravel_multi_index(np.ix_(*axes), tuple(batch_shape))
     return np.asarray(flat, dtype=np.intp).ravel()

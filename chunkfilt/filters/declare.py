@@ -31,7 +31,15 @@ from chunkfilt.filters.params import Axes, DType, Mode, PerAxis, Scope, expand, 
 from chunkfilt.grid import Halo
 from chunkfilt.kernels import real_dtype
 
-__all__ = ["Filter", "find_filter", "image_filter", "real_like", "registered", "same", "value_filter"]
+__all__ = [
+    "Filter",
+    "find_filter",
+    "image_filter",
+    "real_like",
+    "registered",
+    "same",
+    "value_filter",
+]
 
 Kind = Literal["neighbourhood", "pointwise", "value"]
 _REGISTRY: dict[str, Filter] = {}
@@ -120,11 +128,11 @@ class Filter:
         if first["type"] == "extra_forbidden":
             known = list(self.model.model_fields)
             raised = f"has no parameter {name!r}{nearest(name, known)}; it takes {', '.join(known)}"
-            return ParameterError(f"{self.name} {raised}")
+            return ParameterError(f"{self.name} {raised}", name)
         if first["type"] == "missing":
             return ParameterError(f"{self.name}: {name} is required")
         index = f"[{where[1]}]" if len(where) > 1 else ""
-        return ParameterError(f"{self.name}: {name}{index} {problem(first)}")
+        return ParameterError(f"{self.name}: {name}{index} {problem(first)}", name)
 
     def resolve(self, params: Mapping[str, Any], ndim: int) -> SimpleNamespace:
         """Return validated parameters as the rules see them, for `ndim` spatial axes.
@@ -142,13 +150,13 @@ class Filter:
                     setattr(resolved, name, expand(value, ndim, name))
             except ValueError as error:
                 message = f"{self.name}: {error}"
-                raise ParameterError(message) from None
+                raise ParameterError(message, name) from None
             if isinstance(value, np.ndarray) and value.dtype == bool and value.ndim != ndim:
                 message = (
                     f"{self.name}: {name} must have {ndim} axes (the image's spatial axes), "
                     f"got {value.ndim}"
                 )
-                raise ParameterError(message)
+                raise ParameterError(message, name)
         return resolved
 
     def dump(self, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -308,8 +316,11 @@ def _declare(
     for key, field in _shared(kind, rules).items():
         fields.setdefault(key, field)
     model = create_model(
-        name, __config__=ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True,
-                                    protected_namespaces=()), **fields
+        name,
+        __config__=ConfigDict(
+            extra="forbid", strict=True, arbitrary_types_allowed=True, protected_namespaces=()
+        ),
+        **fields,
     )
     declared = Filter(
         name, kind, function, rules, tuple(inputs), required, own, tuple(given), model
@@ -350,9 +361,11 @@ SHARED_DOCS = {
     ),
     "axes": (
         "axes : int, str or sequence of them, optional",
-        "The spatial axes, by number or name; the others are batch axes, each index filtered on "
-        "its own. Default: all axes of a plain array, the spatial ones of an image with named "
-        "axes.",
+        (
+            "The spatial axes, by number or name; the others are batch axes, each index filtered "
+            "on its own. Default: all axes of a plain array, the spatial ones of an image with "
+            "named axes."
+        ),
     ),
     "scope": (
         "scope : {'batch', 'all'}, default 'batch'",
@@ -360,8 +373,10 @@ SHARED_DOCS = {
     ),
     "dtype": (
         "dtype : dtype, optional",
-        "Cast the result: integers round half to even and saturate, NaN becomes 0. Default: "
-        "as said under Returns.",
+        (
+            "Cast the result: integers round half to even and saturate, NaN becomes 0. Default: "
+            "as said under Returns."
+        ),
     ),
 }
 

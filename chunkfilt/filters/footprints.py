@@ -189,7 +189,7 @@ def _axes(*radii: tuple[str, float]) -> tuple[np.ndarray, ...]:
     for name, r in radii:
         if isinstance(r, bool) or not isinstance(r, (int, float, np.number)):
             message = f"{name} must be a number of pixels, got {r!r}"
-            raise ValueError(message)
+            raise ValueError(message)  # noqa: TRY004 - a parameter's error like the others
         if not 0 <= r <= _LARGEST // 2:
             message = f"{name} must be >= 0 and <= {_LARGEST // 2} pixels, got {r!r}"
             raise ValueError(message)

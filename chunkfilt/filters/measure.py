@@ -56,7 +56,7 @@ class UniqueCounts(NamedTuple):
 class Statistics(NamedTuple):
     """Statistics of all pixels; percentiles in the order asked for."""
 
-    count: np.ndarray
+    pixels: np.ndarray
     min: np.ndarray
     max: np.ndarray
     mean: np.ndarray
@@ -73,11 +73,23 @@ class _Digits(NamedTuple):
     ranks: np.ndarray
 
 
-def _merge_extremes(a: counting.Extremes, b: counting.Extremes) -> counting.Extremes:
-    return counting.Extremes(
-        np.minimum(a.minimum, b.minimum),
-        np.maximum(a.maximum, b.maximum),
-        a.count + b.count,
+class _Extremes(NamedTuple):
+    min: np.ndarray
+    max: np.ndarray
+    finite: np.ndarray
+    nonfinite: np.ndarray
+
+
+def _extremes(block: np.ndarray, kept: np.ndarray | None) -> _Extremes:
+    found = counting.extremes(block, kept)
+    return _Extremes(found.minimum, found.maximum, found.count, found.nonfinite)
+
+
+def _merge_extremes(a: _Extremes, b: _Extremes) -> _Extremes:
+    return _Extremes(
+        np.minimum(a.min, b.min),
+        np.maximum(a.max, b.max),
+        a.finite + b.finite,
         a.nonfinite + b.nonfinite,
     )
 
@@ -94,13 +106,13 @@ def _check_finite(name: str, nonfinite: np.ndarray, count: np.ndarray) -> None:
         raise InputError(message)
 
 
-def _finish_extrema(partial: counting.Extremes, p: SimpleNamespace) -> Extrema:
-    _check_finite("extrema", partial.nonfinite, partial.count)
-    return Extrema(partial.minimum, partial.maximum)
+def _finish_extrema(partial: _Extremes, p: SimpleNamespace) -> Extrema:
+    _check_finite("extrema", partial.nonfinite, partial.finite)
+    return Extrema(partial.min, partial.max)
 
 
 @value_filter(combine=_merge_extremes, finalize=_finish_extrema)
-def extrema(block: np.ndarray, mask: Any = None) -> counting.Extremes:
+def extrema(block: np.ndarray, mask: Any = None) -> _Extremes:
     """Find the smallest and the largest pixel of the whole image.
 
     Parameters
@@ -127,7 +139,7 @@ def extrema(block: np.ndarray, mask: Any = None) -> counting.Extremes:
     >>> int(low), int(high)
     (-1, 3)
     """
-    return counting.extremes(block, None if mask is None else mask != 0)
+    return _extremes(block, None if mask is None else mask != 0)
 
 
 def _histogram_values(p: SimpleNamespace, dtypes: Any) -> dict[str, Any]:
@@ -145,7 +157,7 @@ def _add_histograms(a: Histogram, b: Histogram) -> Histogram:
 
 
 def _histogram_bytes(p: SimpleNamespace, core: tuple[int, ...], dtype: np.dtype) -> int:
-    return core[0] * p.nbins * 16
+    return int(core[0] * p.nbins * 16)
 
 
 @value_filter(
@@ -206,9 +218,7 @@ def histogram(
     if len(low) != rows:
         low, high = np.full(rows, low[0]), np.full(rows, high[0])
     try:
-        counts = counting.count_bins(
-            block, low, high, nbins, None if mask is None else mask != 0
-        )
+        counts = counting.count_bins(block, low, high, nbins, None if mask is None else mask != 0)
     except ValueError as error:
         message = f"histogram: {error}"
         raise InputError(message) from None
@@ -272,9 +282,7 @@ def _counts_bytes(p: SimpleNamespace, core: tuple[int, ...], dtype: np.dtype) ->
     return core[0] * 16 * (MAX_LEVELS if levels is None else levels[1] - levels[0] + 1)
 
 
-@value_filter(
-    combine=_add_counts, finalize=_present, memory=_counts_bytes, check=_integers_only
-)
+@value_filter(combine=_add_counts, finalize=_present, memory=_counts_bytes, check=_integers_only)
 def unique_counts(block: np.ndarray, mask: Any = None) -> UniqueCounts:
     """Count every level that occurs in an image of integers.
 
@@ -398,7 +406,7 @@ def _statistics_values(p: SimpleNamespace, dtypes: Any) -> dict[str, Any]:
 
 class _Sums(NamedTuple):
     moments: summing.Moments
-    extremes: counting.Extremes
+    extremes: _Extremes
     digits: _Digits
 
 
@@ -412,11 +420,11 @@ def _add_sums(a: _Sums, b: _Sums) -> _Sums:
 
 def _finish_statistics(partial: _Sums, p: SimpleNamespace) -> Statistics:
     extremes = partial.extremes
-    _check_finite("statistics", extremes.nonfinite, extremes.count)
+    _check_finite("statistics", extremes.nonfinite, extremes.finite)
     total = summing.finalize(partial.moments)
     found = np.zeros((len(total.count), 0))
     if p.percentiles:
-        dtype = extremes.minimum.dtype
+        dtype = extremes.min.dtype
         bits = min(dtype.itemsize * 8, _DIGIT)
         keys = _narrow(partial.digits, p.percentiles, bits, _steps(dtype) == 1).prefixes
         pixels = counting.key_to_value(keys, dtype).astype(np.float64)
@@ -427,8 +435,8 @@ def _finish_statistics(partial: _Sums, p: SimpleNamespace) -> Statistics:
         found = np.where(share < 0.5, low + (high - low) * share, high - (high - low) * (1 - share))
     return Statistics(
         total.count,
-        extremes.minimum,
-        extremes.maximum,
+        extremes.min,
+        extremes.max,
         total.mean,
         total.variance,
         np.sqrt(total.variance),
@@ -463,7 +471,7 @@ def statistics(
     Returns
     -------
     Statistics
-        ``count``, ``min``, ``max``, ``mean``, ``variance``, ``std`` and ``percentiles``, for
+        ``pixels`` (their number), ``min``, ``max``, ``mean``, ``variance``, ``std`` and ``percentiles``, for
         each batch index.
 
     Raises
@@ -483,4 +491,4 @@ def statistics(
     digits = _Digits(*(np.zeros((rows, 0), np.int64),) * 3)
     if percentiles:
         digits = _count_digits(block, mask, _steps(block.dtype) - 1, previous)
-    return _Sums(summing.moments(block, kept), counting.extremes(block, kept), digits)
+    return _Sums(summing.moments(block, kept), _extremes(block, kept), digits)

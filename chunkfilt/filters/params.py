@@ -56,7 +56,7 @@ class PerAxis:
 
 def _dtype(value: Any) -> np.dtype:
     try:
-        dtype = np.dtype(value)
+        dtype: np.dtype = np.dtype(value)
     except TypeError:
         dtype = np.dtype(object)
     if dtype.kind not in "biuf" or value is None or dtype.itemsize > 8:

@@ -23,9 +23,7 @@ Radius = Annotated[int, Field(ge=0), PerAxis()]
 def _radii(p: SimpleNamespace) -> tuple[int, ...]:
     """Return the radius per axis; an axis that is left alone (sigma 0, order 0) has none."""
     reach = [int(p.truncate * s + 0.5) for s in p.sigma] if p.radius is None else p.radius
-    return tuple(
-        int(r) if s > _NO_SIGMA else 0 for r, s in zip(reach, p.sigma, strict=True)
-    )
+    return tuple(int(r) if s > _NO_SIGMA else 0 for r, s in zip(reach, p.sigma, strict=True))
 
 
 def _halo(p: SimpleNamespace) -> Halo:

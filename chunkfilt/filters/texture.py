@@ -148,14 +148,13 @@ def gabor(
     >>> cf.gabor(stripes, frequency=0.5, part="magnitude", mode="wrap")[0, :2].round(3)
     array([0.5, 0.5])
     """
-    return separable.gabor(block, *plans, part)
+    real, imag = plans
+    return separable.gabor(block, real, imag, part)
 
 
 def _bank_halo(p: SimpleNamespace) -> Halo:
     _need_plane(p)
-    halves = [
-        _half_widths(t, *_sigmas(p, f), p.n_stds) for t in p.thetas for f in p.frequencies
-    ]
+    halves = [_half_widths(t, *_sigmas(p, f), p.n_stds) for t in p.thetas for f in p.frequencies]
     half_y, half_x = (max(h[i] for h in halves) for i in (0, 1))
     return ((half_y, half_y), (half_x, half_x))
 
@@ -179,9 +178,7 @@ def _bank_memory(p: SimpleNamespace, core: tuple[int, ...], dtype: np.dtype) -> 
     return core[0] * (core[1] + 2 * half_y) * (core[2] + 2 * half_x) * dtype.itemsize
 
 
-@image_filter(
-    halo=_bank_halo, leading=_bank_leading, prepare=_bank_prepare, memory=_bank_memory
-)
+@image_filter(halo=_bank_halo, leading=_bank_leading, prepare=_bank_prepare, memory=_bank_memory)
 def gabor_bank(
     block: np.ndarray,
     *,
@@ -237,10 +234,10 @@ def gabor_bank(
     (3, 2, 8, 8)
     """
     responses = []
-    for (top, left), plans in cells:
+    for (top, left), (real, imag) in cells:
         rows, columns = block.shape[1] - top, block.shape[2] - left
         inner = np.ascontiguousarray(block[:, top:rows, left:columns])
-        responses.append(separable.gabor(inner, *plans, part))
+        responses.append(separable.gabor(inner, real, imag, part))
     out = np.stack(responses, axis=1)
     shape = (len(block), len(thetas), len(frequencies), *out.shape[2:])
     return out.reshape(shape)

@@ -33,7 +33,7 @@ def jit(function: _F) -> _F:
 
     Examples
     --------
-    >>> @jit
+    >>> @jit  # doctest: +SKIP
     ... def twice(x):
     ...     return 2 * x
     """

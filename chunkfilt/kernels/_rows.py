@@ -1,4 +1,3 @@
-# ruff: noqa: FURB136, PLR0124
 """Compiled loops along rows, and the number types that sums, variances and extremes are kept in.
 
 Windows of any shape are joined from parts. A cell of a part holds one number (a sum, an extreme)

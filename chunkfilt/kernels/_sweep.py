@@ -108,9 +108,9 @@ def _enter(buffers, weights, t, nx, at):
     depth, stride = planes.shape[0] - 1, planes.shape[1]
     flat = planes.reshape(-1)
     for i in range(wx.used.size):
-        source = 0
-        if depth > 1:
-            source, n = depth * stride, wz.used[i]
+        source, n = 0, wz.used[i]
+        if depth > 1 or n == 0 or wz.value[i, 0] != 1.0:
+            source = depth * stride
             for p in range(n):
                 at[p] = wz.place[i, p] * stride
             row = planes[depth, : nx + wx.place.shape[1] - 1]

@@ -7,6 +7,7 @@ are added modulo 2**64, so boxes may be summed in any order and any division.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX2 = np.uint64(0x94D049BB133111EB)
 
 
-def image_checksum(block: NDArray, origin: Sequence[int], shape: Sequence[int]) -> int:
+def image_checksum(block: NDArray[Any], origin: Sequence[int], shape: Sequence[int]) -> int:
     """Sum a hash of place and value over the pixels of one box of an image.
 
     ``sum(mix(C-order index in the image, bits of the pixel)) mod 2**64``
@@ -58,27 +59,37 @@ def image_checksum(block: NDArray, origin: Sequence[int], shape: Sequence[int]) 
     True
     """
     start, whole = [int(o) for o in origin], [int(n) for n in shape]
-    if not block.ndim == len(start) == len(whole) <= _MAX_AXES:
-        raise ValueError(f"block, origin and shape must have the same axes, {_MAX_AXES} at most")
-    for o, n, extent in zip(start, block.shape, whole, strict=True):
-        if o < 0 or o + n > extent:
-            raise ValueError(f"box {block.shape} at {start} is not inside the image {whole}")
-    if block.dtype.kind not in "biufc" or block.dtype.itemsize > (16 if block.dtype.kind == "c" else 8):
-        raise TypeError(f"no checksum for dtype {block.dtype}")
+    _check_box(block, start, whole)
     if block.size == 0:
         return 0
     data = np.ascontiguousarray(block, dtype=block.dtype.newbyteorder("="))
+    if block.ndim == 0:  # a single number is now an array of one
+        start, whole = [0], [1]
     if data.dtype.kind == "c":
         data = data.view(f"f{data.dtype.itemsize // 2}")
         start, whole = [*start[:-1], 2 * start[-1]], [*whole[:-1], 2 * whole[-1]]
     places, width = _rows(data.shape, start, whole)
     word = np.dtype(f"u{data.dtype.itemsize}")
-    limit = nan = 0
+    special = np.zeros(3, dtype=word)  # bits of infinity and NaN, all bits but the sign
     if data.dtype.kind == "f":
-        limit, nan = np.array([np.inf, np.nan], dtype=data.dtype).view(word).tolist()
+        special[:2] = np.array([np.inf, np.nan], dtype=data.dtype).view(word)
+        special[2] = np.iinfo(word).max >> 1
     rows = data.view(word).reshape(-1)
     rows.flags.writeable = False
-    return int(_checksum(rows, width, places, np.array([limit, nan], dtype=word)))
+    return int(_checksum(rows, width, places, special))
+
+
+def _check_box(block: NDArray[Any], start: list[int], whole: list[int]) -> None:
+    """Refuse a box outside its image and a dtype that has no plain bits."""
+    if not block.ndim == len(start) == len(whole) <= _MAX_AXES:
+        raise ValueError(f"block, origin and shape must have the same axes, {_MAX_AXES} at most")
+    for o, n, extent in zip(start, block.shape, whole, strict=True):
+        if o < 0 or o + n > extent:
+            raise ValueError(f"box {block.shape} at {start} is not inside the image {whole}")
+    if block.dtype.kind not in "biufc" or block.dtype.itemsize > (
+        16 if block.dtype.kind == "c" else 8
+    ):
+        raise TypeError(f"no checksum for dtype {block.dtype}")
 
 
 def combine_checksums(*parts: int) -> int:
@@ -110,7 +121,7 @@ def format_checksum(checksum: int) -> str:
     return f"cf1:{checksum:016x}"
 
 
-def _rows(box: Sequence[int], start: list[int], whole: list[int]) -> tuple[NDArray, int]:
+def _rows(box: Sequence[int], start: list[int], whole: list[int]) -> tuple[NDArray[Any], int]:
     """Return ``(axes, 3)``: length, stride in the image and first place of each outer axis.
 
     Axes that a box spans wholly are joined to the one before, so that a row is as long as can be.
@@ -160,11 +171,10 @@ def _sum_words(values, at, n, place):
 def _sum_floats(values, at, n, place, special):
     total = np.uint64(0)
     at = np.uint64(at)
-    limit, nan = special[0], special[1]
-    sign = ~(limit ^ limit) >> 1  # every bit but the sign
+    limit, nan, unsigned = special[0], special[1], special[2]
     for i in range(np.uint64(n)):
         bits = values[at + i]
-        bits = nan if (bits & sign) > limit else bits
+        bits = nan if (bits & unsigned) > limit else bits
         total += _mix(place + i * _PLACE, np.uint64(bits))
     return total
 

@@ -6,7 +6,8 @@ count. Counts of disjoint blocks add up to the counts of their union.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -29,7 +30,8 @@ __all__ = [
 _PIECE = 1 << 20
 
 
-class Extremes(NamedTuple):
+@dataclass(frozen=True)
+class Extremes:
     """Least and greatest finite pixel of each batch index, in the dtype of the block.
 
     Where nothing was counted they are the greatest and the least value of the dtype, so that
@@ -42,7 +44,9 @@ class Extremes(NamedTuple):
     nonfinite: NDArray[np.int64]
 
 
-def count_levels(block: NDArray, lo: int, hi: int, mask: NDArray | None = None) -> NDArray[np.int64]:
+def count_levels(
+    block: NDArray[Any], lo: int, hi: int, mask: NDArray[Any] | None = None
+) -> NDArray[np.int64]:
     """Count each integer from ``lo`` to ``hi`` inclusive; other values are ignored.
 
     Parameters
@@ -78,7 +82,7 @@ def count_levels(block: NDArray, lo: int, hi: int, mask: NDArray | None = None) 
 
 
 def count_bins(
-    block: NDArray, lo: ArrayLike, hi: ArrayLike, nbins: int, mask: NDArray | None = None
+    block: NDArray[Any], lo: ArrayLike, hi: ArrayLike, nbins: int, mask: NDArray[Any] | None = None
 ) -> NDArray[np.int64]:
     """Count uniform bins exactly as ``numpy.histogram(float64 values, nbins, (lo, hi))`` does.
 
@@ -115,6 +119,16 @@ def count_bins(
     batch = block.shape[0]
     if nbins < 1:
         raise ValueError(f"nbins must be at least 1, not {nbins}")
+    edges, width = _uniform_edges(lo, hi, nbins, batch)
+    out = np.zeros((batch, nbins), np.int64)
+    _count_bins(data, keep, edges, width, out)
+    return out
+
+
+def _uniform_edges(
+    lo: ArrayLike, hi: ArrayLike, nbins: int, batch: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the edges (batch, nbins + 1) and widths (batch,) that numpy.histogram uses."""
     first = np.array(np.broadcast_to(np.asarray(lo, np.float64), (batch,)))
     last = np.array(np.broadcast_to(np.asarray(hi, np.float64), (batch,)))
     if not (np.isfinite(first).all() and np.isfinite(last).all() and (first <= last).all()):
@@ -122,15 +136,13 @@ def count_bins(
     same = first == last
     first[same] -= 0.5
     last[same] += 0.5
-    edges = np.ascontiguousarray(np.linspace(first, last, nbins + 1, axis=1))
+    edges: NDArray[np.float64] = np.ascontiguousarray(np.linspace(first, last, nbins + 1, axis=1))
     if not np.isfinite(last - first).all() or (edges[:, 1:] <= edges[:, :-1]).any():
         raise ValueError(f"a range is too narrow or too wide for {nbins} bins")
-    out = np.zeros((batch, nbins), np.int64)
-    _count_bins(data, keep, edges, last - first, out)
-    return out
+    return edges, last - first
 
 
-def extremes(block: NDArray, mask: NDArray | None = None) -> Extremes:
+def extremes(block: NDArray[Any], mask: NDArray[Any] | None = None) -> Extremes:
     """Find the least and the greatest finite value of each batch index.
 
     Parameters
@@ -160,10 +172,12 @@ def extremes(block: NDArray, mask: NDArray | None = None) -> Extremes:
     values = np.ascontiguousarray(_flip(keys, kind, consts)).view(np.int8)
     values = values.view(block.dtype.newbyteorder("="))
     values[counts[:, 0] == 0] = _greatest_and_least(values.dtype)
-    return Extremes(values[:, 0].copy(), values[:, 1].copy(), counts[:, 0].copy(), counts[:, 1].copy())
+    return Extremes(
+        values[:, 0].copy(), values[:, 1].copy(), counts[:, 0].copy(), counts[:, 1].copy()
+    )
 
 
-def lookup(block: NDArray, table: NDArray, lo: int = 0) -> NDArray:
+def lookup(block: NDArray[Any], table: NDArray[Any], lo: int = 0) -> NDArray[Any]:
     """Replace integers by the entries of a table: ``out[b, p] = table[b, block[b, p] - lo]``.
 
     Parameters
@@ -204,8 +218,8 @@ def lookup(block: NDArray, table: NDArray, lo: int = 0) -> NDArray:
 
 
 def interpolate(
-    block: NDArray, centres: NDArray, cdf: NDArray, out_dtype: DTypeLike = np.float64
-) -> NDArray:
+    block: NDArray[Any], centres: NDArray[Any], cdf: NDArray[Any], out_dtype: DTypeLike = np.float64
+) -> NDArray[Any]:
     """Interpolate linearly between uniform bin centres, as ``numpy.interp(x, centres, cdf)``.
 
     Parameters
@@ -246,7 +260,11 @@ def interpolate(
 
 
 def digit_counts(
-    block: NDArray, shift: int, bits: int, prefixes: NDArray[np.uint64], mask: NDArray | None = None
+    block: NDArray[Any],
+    shift: int,
+    bits: int,
+    prefixes: NDArray[np.uint64],
+    mask: NDArray[Any] | None = None,
 ) -> NDArray[np.int64]:
     """Count the next digit of the keys that begin with a prefix: a step of exact selection.
 
@@ -275,7 +293,8 @@ def digit_counts(
 
     Examples
     --------
-    >>> digit_counts(np.array([[0, 1, 5, 255]], np.uint8), 4, 4, np.array([[0]], np.uint64))[0, 0, 0]
+    >>> block, first = np.array([[0, 1, 5, 255]], np.uint8), np.zeros((1, 1), np.uint64)
+    >>> digit_counts(block, 4, 4, first)[0, 0, 0]
     np.int64(3)
     """
     if shift < 0 or bits < 1 or shift + bits > 64:
@@ -290,7 +309,7 @@ def digit_counts(
     return out
 
 
-def value_to_key(values: NDArray) -> NDArray[np.uint64]:
+def value_to_key(values: NDArray[Any]) -> NDArray[np.uint64]:
     """Map values to unsigned keys of their own width in the same order; -0.0 has the key of 0.0.
 
     Examples
@@ -308,7 +327,7 @@ def value_to_key(values: NDArray) -> NDArray[np.uint64]:
     return keys.reshape(np.shape(values))
 
 
-def key_to_value(keys: ArrayLike, dtype: DTypeLike) -> NDArray:
+def key_to_value(keys: ArrayLike, dtype: DTypeLike) -> NDArray[Any]:
     """Map keys back to the values of a dtype, the inverse of `value_to_key`.
 
     Examples
@@ -324,31 +343,31 @@ def key_to_value(keys: ArrayLike, dtype: DTypeLike) -> NDArray:
     return bits.view(native).reshape(np.shape(keys))
 
 
-def _flip(bits: NDArray, kind: int, consts: NDArray) -> NDArray:
+def _flip(bits: NDArray[Any], kind: int, consts: NDArray[Any]) -> NDArray[Any]:
     """Map bits to signed keys in the order of the values, or keys to bits."""
     if kind == FLOAT:
         return np.where(bits < 0, bits ^ consts[1], bits)
     return bits ^ consts[0] if kind == UNSIGNED else bits
 
 
-def _greatest_and_least(dtype: np.dtype) -> tuple[float, float]:
+def _greatest_and_least(dtype: np.dtype[Any]) -> tuple[float, float]:
     """Return what leaves every minimum and every maximum as it is."""
     if dtype.kind == "f":
         return np.inf, -np.inf
     return (1, 0) if dtype.kind == "b" else (np.iinfo(dtype).max, np.iinfo(dtype).min)
 
 
-def _offset(consts: NDArray) -> np.uint64:
+def _offset(consts: NDArray[Any]) -> np.uint64:
     """Return the least signed key modulo 2**64: subtracted, it makes keys start at zero."""
     return np.uint64(int(consts[0]) % (1 << 64))
 
 
-def _flat(block: NDArray, mask: NDArray | None) -> tuple[NDArray, NDArray]:
+def _flat(block: NDArray[Any], mask: NDArray[Any] | None) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return pixels and mask as rows, one per batch index."""
     return as4d(block).reshape(block.shape[0], -1), _mask_rows(block, mask)
 
 
-def _bits(block: NDArray) -> tuple[NDArray, int, NDArray]:
+def _bits(block: NDArray[Any]) -> tuple[NDArray[Any], int, NDArray[Any]]:
     """Return the bits of the pixels as rows of signed integers, and how to key them."""
     kind, consts = key_rule(block.dtype)
     native = np.ascontiguousarray(block, block.dtype.newbyteorder("="))
@@ -357,7 +376,7 @@ def _bits(block: NDArray) -> tuple[NDArray, int, NDArray]:
     return rows, kind, consts
 
 
-def _mask_rows(block: NDArray, mask: NDArray | None) -> NDArray:
+def _mask_rows(block: NDArray[Any], mask: NDArray[Any] | None) -> NDArray[Any]:
     """Return a mask as rows of 0 and 1; rows of length zero mean no mask."""
     if mask is None:
         rows = np.empty((block.shape[0], 0), np.uint8)
@@ -369,7 +388,7 @@ def _mask_rows(block: NDArray, mask: NDArray | None) -> NDArray:
     return rows
 
 
-def _first_level(dtype: np.dtype, lo: int, hi: int) -> np.uint64:
+def _first_level(dtype: np.dtype[Any], lo: int, hi: int) -> np.uint64:
     """Return the first level modulo 2**64, once levels are known to fit the dtype."""
     if dtype.kind not in "biu":
         raise TypeError(f"levels are integers, the block holds {dtype}")

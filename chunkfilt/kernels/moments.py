@@ -7,7 +7,8 @@ bits whatever the partition of the image. One rounding happens, at the very end.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,8 @@ class Moments(NamedTuple):
     counts: NDArray[np.int64]
 
 
-class Summary(NamedTuple):
+@dataclass(frozen=True)
+class Summary:
     """Statistics of the finite pixels, correctly rounded; NaN where there are too few."""
 
     count: NDArray[np.int64]
@@ -46,7 +48,7 @@ class Summary(NamedTuple):
     neginf: NDArray[np.int64]
 
 
-def moments(block: NDArray, mask: NDArray | None = None) -> Moments:
+def moments(block: NDArray[Any], mask: NDArray[Any] | None = None) -> Moments:
     """Add up the pixels of a block and their squares, exactly.
 
     Parameters
@@ -85,8 +87,10 @@ def moments(block: NDArray, mask: NDArray | None = None) -> Moments:
     for b in range(batch):
         for at in range(0, data.shape[1], _CHUNK):
             piece, kept = data[b, at : at + _CHUNK], keep[b, at : at + _CHUNK]
-            one, two = _add_floats(piece, kept, counts[b]) if data.dtype.kind == "f" else (
-                _add_integers(piece, kept, counts[b])
+            one, two = (
+                _add_floats(piece, kept, counts[b])
+                if data.dtype.kind == "f"
+                else (_add_integers(piece, kept, counts[b]))
             )
             sums[b] += one
             squares[b] += two
@@ -145,8 +149,10 @@ def finalize(partial: Moments, ddof: int = 0) -> Summary:
         mean.append(_ratio(s1, n << _SCALE))
         free = n * max(n - ddof, 0)
         variance.append(_ratio(n * s2 - s1 * s1, free << (2 * _SCALE)))
-    floats = [np.array(values, dtype=np.float64) for values in (total, mean, variance)]
-    return Summary(count.copy(), *floats, *(partial.counts[:, i].copy() for i in (1, 2, 3)))
+    _, nan, posinf, neginf = partial.counts.T.copy()
+    return Summary(
+        count.copy(), np.array(total), np.array(mean), np.array(variance), nan, posinf, neginf
+    )
 
 
 def _ratio(numerator: int, denominator: int) -> float:
@@ -168,7 +174,7 @@ def _unpack(words: NDArray[np.uint32]) -> list[int]:
     return [int.from_bytes(row.astype("<u4").tobytes(), "little", signed=True) for row in words]
 
 
-def _add_floats(values: NDArray, keep: NDArray, counts: NDArray) -> tuple[int, int]:
+def _add_floats(values: NDArray[Any], keep: NDArray[Any], counts: NDArray[Any]) -> tuple[int, int]:
     """Return sum and sum of squares in the units of `Moments`; add to the counts."""
     single = values.dtype == np.float32
     least = 149 if single else _SCALE  # its mantissas count in units of 2**-least
@@ -247,7 +253,9 @@ def _float64_cells(bits, keep, cells):
         flat[at + np.uint64(3)] += top + (rest >> np.uint64(37)) + np.uint64(sum_low < square)
 
 
-def _add_integers(values: NDArray, keep: NDArray, counts: NDArray) -> tuple[int, int]:
+def _add_integers(
+    values: NDArray[Any], keep: NDArray[Any], counts: NDArray[Any]
+) -> tuple[int, int]:
     """Return sum and sum of squares in the units of `Moments`; add to the counts."""
     if values.dtype.itemsize <= 2:
         count, one, two = _small_sums(values, keep)

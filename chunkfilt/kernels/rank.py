@@ -8,7 +8,7 @@ select among integers, which makes their results identical bit for bit.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from chunkfilt.kernels._common import as4d, jit
 __all__ = ["median_rank", "rank_filter"]
 
 PLAIN, UNSIGNED, FLOAT = 0, 1, 2  # how the bits of a dtype become keys
-_NETWORK_MAX = 600  # above this many pixels no network is built: building it takes seconds
+_NETWORK_MAX = 2000  # above this many pixels no network is tried: building it takes a second
 _LANES = 64  # strips are computed in whole multiples of this, so that no scalar remainder runs
 _STRIP_BYTES = 2048
 _TILE_2D, _TILE_3D = (1, 256, 256), (16, 64, 64)  # large enough to pay for the sort of the halo
@@ -35,7 +35,7 @@ def median_rank(n: int) -> int:
     return n // 2
 
 
-def rank_filter(block: NDArray, footprint: NDArray, rank: int) -> NDArray:
+def rank_filter(block: NDArray[Any], footprint: NDArray[Any], rank: int) -> NDArray[Any]:
     """Select the ``rank``-th smallest pixel under a footprint.
 
     ``out[p] = sorted(block[p + k] for k where footprint[k])[rank]``
@@ -64,12 +64,14 @@ def rank_filter(block: NDArray, footprint: NDArray, rank: int) -> NDArray:
     Examples
     --------
     >>> rank_filter(np.array([[3, 1, 2, 9]]), np.ones(3, bool), 1)
-    array([[2, 3]])
+    array([[2, 2]])
     """
     return _rank_filter(block, footprint, rank, None)
 
 
-def _rank_filter(block: NDArray, footprint: NDArray, rank: int, method: str | None) -> NDArray:
+def _rank_filter(
+    block: NDArray[Any], footprint: NDArray[Any], rank: int, method: str | None
+) -> NDArray[Any]:
     """Run `rank_filter` by ``"network"``, ``"slide"``, or the cheaper of the two (None)."""
     mask = np.ascontiguousarray(footprint, dtype=np.bool_)
     count = int(np.count_nonzero(mask))
@@ -92,15 +94,27 @@ def _rank_filter(block: NDArray, footprint: NDArray, rank: int, method: str | No
     if method == "network":
         net = _network_for(mask3.shape, mask3.tobytes(), rank)
         strip, stride, ops = _place(net, consts.dtype.itemsize)
-        _run_network(src, dst, net.rows, net.pixels, ops, net.registers,
-                     net.result * stride + net.shift, stride, net.reach, strip, kind, consts)
+        _run_network(
+            src,
+            dst,
+            net.rows,
+            net.pixels,
+            ops,
+            net.registers,
+            net.result * stride + net.shift,
+            stride,
+            net.reach,
+            strip,
+            kind,
+            consts,
+        )
     else:
         tile = _TILE_2D if mask3.shape[0] == 1 else _TILE_3D
         _run_slide(src, dst, _runs(mask3), mask3.shape, rank, tile, kind, consts)
     return out
 
 
-def key_rule(dtype: np.dtype) -> tuple[int, NDArray]:
+def key_rule(dtype: np.dtype[Any]) -> tuple[int, NDArray[Any]]:
     """Return how to key a dtype, and its constants (sign, maximum, inf key, -inf key, NaN)."""
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         raise TypeError(f"rank filters take bool, integers and floats to 64 bits, not {dtype}")
@@ -114,7 +128,7 @@ def key_rule(dtype: np.dtype) -> tuple[int, NDArray]:
     return (UNSIGNED if dtype.kind in "bu" else PLAIN), consts
 
 
-def _choose(mask: NDArray, rank: int, itemsize: int) -> str:
+def _choose(mask: NDArray[Any], rank: int, itemsize: int) -> str:
     """Choose the cheaper algorithm from footprint, rank and dtype, never from the block."""
     if np.count_nonzero(mask) > _NETWORK_MAX:
         return "slide"
@@ -126,7 +140,7 @@ def _choose(mask: NDArray, rank: int, itemsize: int) -> str:
     return "network" if network <= slide else "slide"
 
 
-def _place(net: _Network, itemsize: int) -> tuple[int, int, NDArray]:
+def _place(net: _Network, itemsize: int) -> tuple[int, int, NDArray[Any]]:
     """Return strip length, register stride and the program with registers as flat offsets."""
     total = max(_STRIP_BYTES // itemsize, 2 * net.reach, 2 * _LANES)
     total = -(-total // _LANES) * _LANES
@@ -144,9 +158,9 @@ def _place(net: _Network, itemsize: int) -> tuple[int, int, NDArray]:
 class _Network(NamedTuple):
     """A comparator program over rows of registers; the first registers are the image rows."""
 
-    rows: NDArray  # (rows, 2): z, y of each input row
-    pixels: NDArray  # (pixels, 2): row, x of each footprint pixel
-    ops: NDArray  # (ops, 7): a, shift a, b, shift b, low register or -1, high or -1, reach
+    rows: NDArray[Any]  # (rows, 2): z, y of each input row
+    pixels: NDArray[Any]  # (pixels, 2): row, x of each footprint pixel
+    ops: NDArray[Any]  # (ops, 7): a, shift a, b, shift b, low register or -1, high or -1, reach
     registers: int
     result: int
     shift: int
@@ -237,7 +251,7 @@ def _network_for(shape: tuple[int, int, int], raw: bytes, rank: int) -> _Network
     return _assemble(net, result, rows, np.array(pixels))
 
 
-def _assemble(net: _Builder, result: Ref, rows: NDArray, pixels: NDArray) -> _Network:
+def _assemble(net: _Builder, result: Ref, rows: NDArray[Any], pixels: NDArray[Any]) -> _Network:
     """Keep the halves of comparators that reach the result and give them registers."""
     reach = {result[0]: result[1]}  # of every value used: how far right of the strip it is read
     last: dict[int, int] = {}
@@ -291,8 +305,8 @@ def _has_nan(keys, at, n, consts):
     low, high = consts[3], consts[2]  # without arithmetic they keep their width, and vectorise
     for i in range(np.uint64(n)):
         key = keys[at + i]
-        low = key if key < low else low
-        high = key if key > high else high
+        low = min(low, key)
+        high = max(high, key)
     return low < consts[3] or high > consts[2]
 
 
@@ -307,20 +321,22 @@ def _run_ops(regs, ops, length):
         if ops[k, 2] >= 0 and ops[k, 3] >= 0:
             for i in range(n):
                 x, y = regs[a + i], regs[b + i]
-                regs[low + i] = x if x < y else y
-                regs[high + i] = y if x < y else x
+                regs[low + i] = min(x, y)
+                regs[high + i] = max(x, y)
         elif ops[k, 2] >= 0:
             for i in range(n):
                 x, y = regs[a + i], regs[b + i]
-                regs[low + i] = x if x < y else y
+                regs[low + i] = min(x, y)
         else:
             for i in range(n):
                 x, y = regs[a + i], regs[b + i]
-                regs[high + i] = y if x < y else x
+                regs[high + i] = max(x, y)
 
 
 @jit
-def _run_network(src, dst, rows, pixels, ops, registers, result, stride, reach, strip, kind, consts):
+def _run_network(
+    src, dst, rows, pixels, ops, registers, result, stride, reach, strip, kind, consts
+):
     batch, nz, ny, nx = dst.shape
     sz, sy, sx = src.shape[1:]
     raw = np.zeros((registers + 1) * stride, dtype=src.dtype)
@@ -360,7 +376,7 @@ def _put_nans(out, to, regs, stride, pixels, nans, n, consts):
 # ------------------------------------------------------------------- sliding sets of rank codes
 
 
-def _runs(mask: NDArray) -> NDArray:
+def _runs(mask: NDArray[Any]) -> NDArray[Any]:
     """Return the runs of a footprint along its rows, (runs, 4): z, y, first x, last x."""
     edges = np.diff(mask.astype(np.int8), axis=2, prepend=0, append=0)
     first, last = np.argwhere(edges == 1), np.argwhere(edges == -1)
@@ -521,8 +537,20 @@ def _run_slide(src, dst, runs, window, rank, tile, kind, consts):
                     n = size[0] * size[1] * size[2]
                     nans = _gather(src[b, z:, y:, x:], keys, size, kind, consts)
                     order = _codes(keys[:n], codes[:n], where[0, :n], where[1, :n], bins)
-                    _slide_tile(out, keys, codes[:n], order, words[: n // 64 + 1], found, runs, size,
-                                rank, n - nans, kind, consts)
+                    _slide_tile(
+                        out,
+                        keys,
+                        codes[:n],
+                        order,
+                        words[: n // 64 + 1],
+                        found,
+                        runs,
+                        size,
+                        rank,
+                        n - nans,
+                        kind,
+                        consts,
+                    )
 
 
 @jit

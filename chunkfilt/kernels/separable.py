@@ -32,8 +32,8 @@ def separable(
 ) -> NDArray[Any]:
     """Correlate with a sum of outer products of 1-D weights.
 
-    `sum over terms of sum over (j, i) of wy[j] * wx[i] * block[y + j, x + i]`, in float64, cast
-    once. Weights up to 2.2e-16 in size are skipped, and the pixels under them with any NaN.
+    `sum over terms, j, i of wy[j] * wx[i] * block[y + j, x + i]`, in float64, cast once. Weights
+    up to 2.2e-16 in size are skipped, and the pixels under them with any NaN.
 
     Parameters
     ----------
@@ -68,9 +68,8 @@ def separable(
     if len(lengths) != 1 or any(w.ndim != 1 for term in kernels for w in term):
         raise ValueError("separable needs terms of 1-D weights, of the same lengths in all terms")
     window = lengths.pop()
-    full = None if dense is None else np.asarray(dense, np.float64)
-    if full is None and len(kernels) > 1:
-        full = _dense(kernels)
+    several = _dense(kernels) if len(kernels) > 1 else None
+    full = several if dense is None else np.asarray(dense, np.float64)
     if full is not None and full.shape != window:
         raise ValueError(f"dense weights of shape {full.shape} for terms of {window}")
     dtype = np.dtype(out_dtype) if out_dtype is not None else real_dtype(block.dtype)

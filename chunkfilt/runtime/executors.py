@@ -125,7 +125,9 @@ class Distributed:
                 indices[future.key] = index
                 ended.add(future)
 
-        slots = sum(w["nthreads"] for w in self.client.scheduler_info(n_workers=-1)["workers"].values())
+        slots = sum(
+            w["nthreads"] for w in self.client.scheduler_info(n_workers=-1)["workers"].values()
+        )
         for _ in range(min(count, max(slots, 1) * _AHEAD)):
             submit()
         for future in ended:

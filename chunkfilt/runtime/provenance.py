@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from chunkfilt.engine.graph import Filtered, Node, Value, topological
+from chunkfilt.engine.graph import Filtered, Node, Source, Value, topological
 from chunkfilt.storage.zarr_store import ZarrImage
 
 __all__ = ["fingerprint", "machine", "record"]
@@ -34,8 +34,11 @@ def fingerprint(image: ZarrImage) -> str:
 def record(outputs: Mapping[str, Node], document: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return what goes into the output's attributes: graph, versions, inputs."""
     order = topological(outputs.values())
-    images = [node.reader for node in order if isinstance(getattr(node, "reader", None), ZarrImage)]
-    filters = {n.filter.name: n.filter.rules.version for n in order if isinstance(n, Filtered | Value)}
+    readers = [node.reader for node in order if isinstance(node, Source)]
+    images = [reader for reader in readers if isinstance(reader, ZarrImage)]
+    filters = {
+        n.filter.name: n.filter.rules.version for n in order if isinstance(n, Filtered | Value)
+    }
     return {
         "finished": False,
         "job": document,

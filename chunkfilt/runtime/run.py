@@ -164,8 +164,7 @@ def run(
     """
     output, options = output or OutputOptions(), options or RunOptions()
     started = time.perf_counter()
-    inputs = [source.path for source in input_images(outputs)]
-    place = check_output_path(path, inputs, overwrite=output.overwrite)
+    place = check_run(outputs, path, output)
     plan, layouts = plan_run(outputs, output, options)
     if any(isinstance(node, Value) for node in outputs.values()):
         _refuse_empty(plan)
@@ -186,6 +185,14 @@ def run(
     _write_run(place, plan, record, {"seconds": round(seconds, 3), **provenance.machine()})
     report(RunFinished(str(path), seconds, texts))
     return RunResult(place, plan, texts, seconds, tables.get("values", {}))
+
+
+def check_run(
+    outputs: Mapping[str, ImageNode | Value], path: str | Path, output: OutputOptions
+) -> Path:
+    """Return where a run may write; see `check_output_path` for what is refused."""
+    inputs = [source.path for source in input_images(outputs)]
+    return check_output_path(path, inputs, overwrite=output.overwrite)
 
 
 def compute(
@@ -273,9 +280,7 @@ def _passes(
     if plan.blocks:
         found = sweep_values(plan.sweeps, executor, begin)
     writers: dict[str, tuple[ImageNode, Writer]] = {
-        name: (node, arrays[name])
-        for name, node in outputs.items()
-        if not isinstance(node, Value)
+        name: (node, arrays[name]) for name, node in outputs.items() if not isinstance(node, Value)
     }
     if not writers:
         return {}, found
@@ -306,8 +311,7 @@ def _full(spec: Any, along_grid: Sequence[int], word: str) -> tuple[int, ...]:
     if len(along_grid) != len(spec.grid) or any(n < 1 for n in along_grid):
         names = ", ".join(spec.axes[a] for a in spec.grid)
         message = (
-            f"output {word} must be {len(spec.grid)} numbers >= 1 ({names}), "
-            f"got {list(along_grid)}"
+            f"output {word} must be {len(spec.grid)} numbers >= 1 ({names}), got {list(along_grid)}"
         )
         raise InputError(message)
     full = [1] * spec.ndim
@@ -326,9 +330,7 @@ def _memory_plan(outputs: Mapping[str, ImageNode | Value], options: RunOptions) 
                 for a in node.spec.grid
             )
             layouts[name] = Layout(node.spec, unit, 0)
-    return make_plan(
-        outputs, layouts, budget=1 << 62, workers=options.tasks, base=process_memory()
-    )
+    return make_plan(outputs, layouts, budget=1 << 62, workers=options.tasks, base=process_memory())
 
 
 def _refuse_empty(plan: Plan) -> None:
@@ -357,16 +359,7 @@ def _write_run(
 ) -> None:
     folder = run_folder(place)
     folder.mkdir(exist_ok=True)
-    about = {
-        "block": plan.block,
-        "blocks": plan.blocks,
-        "passes": plan.passes,
-        "memory": dict(plan.memory),
-        "read_bytes": plan.read_bytes,
-        "written_bytes": plan.written_bytes,
-        "notes": plan.notes,
-    }
-    text = json.dumps({**record, "plan": about, "run": times}, indent=2)
+    text = json.dumps({**record, "plan": plan.as_dict(), "run": times}, indent=2)
     temporary = folder / "run.json.partial"
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(folder / "run.json")

@@ -44,16 +44,16 @@ class ImageTask:
     def __call__(self, index: int) -> dict[str, int]:
         """Return the checksum of the block for each output."""
         here = self.grid[index]
-        wanted = {n: n.spec.from_grid(here).runs for n, _ in self.outputs.values()}
+        wanted: dict[Node, Sequence[Runs]] = {
+            node: node.spec.from_grid(here).runs for node, _ in self.outputs.values()
+        }
         patches = evaluate(wanted, self.known)
         sums = {}
         for name, (node, writer) in self.outputs.items():
             region = node.spec.from_grid(here)
             data = extract(node, patches[node], region)
             writer.write(region, data)
-            sums[name] = (
-                image_checksum(data, region.start, node.spec.shape) if self.checksum else 0
-            )
+            sums[name] = image_checksum(data, region.start, node.spec.shape) if self.checksum else 0
         return sums
 
 

@@ -33,6 +33,7 @@ __all__ = [
     "open_image",
     "pipeline",
     "remove_output",
+    "root_record",
     "run_folder",
 ]
 
@@ -57,7 +58,7 @@ def pipeline() -> Iterator[None]:
 class ZarrImage:
     """One array of a store as an image: what is known of it, and its pixels region by region.
 
-    Travels between processes as its path; every process opens the array for itself.
+    `record` is what the run that wrote it recorded; empty for images from elsewhere.  Travels between processes as its path; every process opens the array for itself.
     """
 
     path: str
@@ -65,7 +66,7 @@ class ZarrImage:
     chunks: tuple[int, ...]
     shards: tuple[int, ...] | None
     compressor: Any
-    attributes: Mapping[str, Any]
+    record: Mapping[str, Any]
     zarr_format: int
     compressor_name: str
     _open: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
@@ -90,12 +91,6 @@ class ZarrImage:
     def finished(self) -> bool:
         """Whether the run that wrote it, if it was one of ours, came to its end."""
         return bool(self.record.get("finished", True))
-
-    @property
-    def record(self) -> Mapping[str, Any]:
-        """What the run that wrote it recorded; empty for images from elsewhere."""
-        own: Mapping[str, Any] = self.attributes.get("chunkfilt", {})
-        return own
 
     def read(self, region: Region) -> np.ndarray:
         """Return the pixels of a region inside the image.
@@ -165,7 +160,9 @@ def open_image(
     """
     place = _store_path(path)
     held = _open_any(place)
+    group_record: Mapping[str, Any] = {}
     if isinstance(held, zarr.Group):
+        group_record = held.attrs.get("chunkfilt", {})
         held, place = _pick(held, place, array)
     elif array is not None:
         message = f"{place} is an array, not a group: leave array={array!r} out"
@@ -177,7 +174,7 @@ def open_image(
         chunks=tuple(held.chunks),
         shards=None if held.shards is None else tuple(held.shards),
         compressor=compressor_of(held),
-        attributes=dict(held.attrs),
+        record=group_record or _record_above(held, place),
         zarr_format=held.metadata.zarr_format,
         compressor_name=_compressor_name(held),
     )
@@ -334,7 +331,7 @@ def create_output(
             chunks=layout.chunks,
             shards=layout.shards,
             compressor=layout.compressor,
-            attributes={},
+            record={},
             zarr_format=3,
             compressor_name=_compressor_name(array),
         )
@@ -344,6 +341,12 @@ def create_output(
 def write_attributes(path: Path, attributes: Mapping[str, Any]) -> None:
     """Set attributes of the store's root."""
     zarr.open(str(path), mode="r+").attrs.update(dict(attributes))
+
+
+def root_record(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what the run that wrote a store recorded; empty for stores from elsewhere."""
+    own: dict[str, Any] = dict(_open_any(_store_path(path)).attrs.get("chunkfilt", {}))
+    return own
 
 
 def _store_path(path: str | os.PathLike[str]) -> Path:
@@ -379,6 +382,15 @@ def _names(group: Any) -> list[str]:
     return sorted(
         name for name, member in group.members(max_depth=None) if isinstance(member, zarr.Array)
     )
+
+
+def _record_above(array: Any, place: Path) -> Mapping[str, Any]:
+    """Return the run's record of an array opened by its own path; a group's stands above it."""
+    own: Mapping[str, Any] = array.attrs.get("chunkfilt", {})
+    if own or not _is_store(place.parent):
+        return own
+    above: Mapping[str, Any] = _open_any(place.parent).attrs.get("chunkfilt", {})
+    return above
 
 
 def _pick(group: Any, place: Path, array: str | None) -> tuple[Any, Path]:

@@ -195,13 +195,9 @@ def test_a_block_has_no_say_in_the_result(data):
     size = tuple(data.draw(st.integers(1, n)) for n in (6, 6))
     block = image(dtype, (1, *shape), data.draw(st.integers(0, 99)))
     start = [data.draw(st.integers(0, n - w)) for n, w in zip(shape, size, strict=True)]
-    stop = [
-        data.draw(st.integers(a + w, n)) for a, w, n in zip(start, size, shape, strict=True)
-    ]
+    stop = [data.draw(st.integers(a + w, n)) for a, w, n in zip(start, size, shape, strict=True)]
     part = np.ascontiguousarray(block[:, start[0] : stop[0], start[1] : stop[1]])
-    core = tuple(
-        slice(a, b - w + 1) for a, b, w in zip(start, stop, size, strict=True)
-    )
+    core = tuple(slice(a, b - w + 1) for a, b, w in zip(start, stop, size, strict=True))
     for kernel in (box_mean, box_variance, box_max, box_min):
         assert_array_equal(kernel(part, size), kernel(block, size)[:, core[0], core[1]])
 

@@ -22,7 +22,7 @@ def disk(radius, inner=0):
 def pixels(rng, shape, dtype):
     """Random values with many extremes, ties, infinities and a few NaN."""
     dtype = np.dtype(dtype)
-    if dtype == bool:
+    if dtype.kind == "b":
         return rng.random(shape) < 0.5
     if dtype.kind in "iu":
         info = np.iinfo(dtype)
@@ -204,9 +204,7 @@ def test_the_choice_knows_only_footprint_and_dtype():
     assert module._choose(small, 4, 8) == "network"
     assert module._choose(large, 354, 1) == "slide"
     block = np.random.default_rng(9).integers(0, 999, (1, 45, 60), dtype=np.uint16)
-    np.testing.assert_array_equal(
-        rank_filter(block, large[0], 354), oracle(block, large[0], 354)
-    )
+    np.testing.assert_array_equal(rank_filter(block, large[0], 354), oracle(block, large[0], 354))
 
 
 def test_empty_cores_and_inputs_left_alone():

@@ -1,0 +1,5 @@
+"""``python -m chunkfilt`` is the command line."""
+
+from chunkfilt.cli import main
+
+main()

@@ -1,0 +1,306 @@
+"""What users do with nodes of the graph: plan, save, preview, write as YAML."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chunkfilt import config
+from chunkfilt.engine.graph import (
+    Crop,
+    Filtered,
+    ImageNode,
+    Source,
+    Value,
+    bind,
+    crop,
+    is_image,
+    topological,
+)
+from chunkfilt.engine.plan import Plan
+from chunkfilt.errors import InputError
+from chunkfilt.grid import Blocks, ImageSpec, Region
+from chunkfilt.runtime.executors import Threads, available_cores
+from chunkfilt.runtime.progress import Report, silent, suitable
+from chunkfilt.runtime.run import (
+    DEFAULT_MEMORY,
+    OutputOptions,
+    RunOptions,
+    RunResult,
+    compute,
+    plan_run,
+    run,
+)
+from chunkfilt.show.picture import Picture, describe_box, plane_index
+from chunkfilt.storage.zarr_store import make_compressor
+
+__all__ = ["compute_node", "describe", "document", "plan_nodes", "preview_node", "save_nodes"]
+
+# Values computed for windows are kept as long as a graph holds their node.
+KNOWN: weakref.WeakKeyDictionary[Value, Any] = weakref.WeakKeyDictionary()
+_COARSE_BLOCK = 2048
+
+Outputs = Mapping[str, ImageNode | Value]
+
+
+def compute_node(
+    node: ImageNode, report: Report | None = None, options: RunOptions | None = None
+) -> np.ndarray:
+    """Compute a node into memory, with progress if that takes a sweep over the input."""
+    if report is None:
+        report = suitable() if needs_sweep(node) else silent
+    arrays, found = compute({"": node}, known=dict(KNOWN), report=report, options=options)
+    KNOWN.update(found)
+    return arrays[""]
+
+
+def needs_sweep(node: ImageNode) -> bool:
+    """Return whether a window of the node costs a sweep over the whole input first."""
+    return any(isinstance(n, Value) and n not in KNOWN for n in topological([node]))
+
+
+def describe(node: ImageNode | Value) -> str:
+    """Return in a few words where an image comes from."""
+    if isinstance(node, Source):
+        path = getattr(node.reader, "path", None)
+        return Path(path).name if path else "an array in memory"
+    if isinstance(node, Crop):
+        return f"crop of {describe(node.inputs[0])}"
+    taken = [describe(n) if is_image(n) else str(n) for n in node.inputs if n is not None]
+    return f"{node.filter.name} of {' and '.join(taken)}"
+
+
+def storage_options(
+    *,
+    chunks: int | Sequence[int] | None = None,
+    shards: int | Sequence[int] | None = None,
+    compressor: Any = None,
+    overwrite: bool = False,
+    grid: int = 2,
+) -> OutputOptions:
+    """Return how the output is stored, from options as users give them."""
+    try:
+        codec = "input" if compressor is None else make_compressor(compressor)
+    except (ValueError, AttributeError) as error:
+        message = f"compressor: {error}"
+        raise InputError(message) from None
+
+    def lengths(value: int | Sequence[int] | None) -> tuple[int, ...] | None:
+        return (value,) * grid if isinstance(value, int) else tuple(value) if value else None
+
+    return OutputOptions(lengths(chunks), lengths(shards), codec, overwrite)
+
+
+def run_options(
+    *,
+    scheduler: str = "threads",
+    address: str | None = None,
+    workers: int | None = None,
+    memory: int | str = DEFAULT_MEMORY,
+) -> RunOptions:
+    """Return how the run is carried out, from options as users give them."""
+    try:
+        size = config.parse_bytes(memory)
+    except ValueError as error:
+        message = f"memory {error}, got {memory!r}"
+        raise InputError(message) from None
+    return RunOptions(scheduler, address, workers, size)
+
+
+def plan_nodes(outputs: Outputs, **options: Any) -> Plan:
+    """Return the plan of saving `outputs`."""
+    output, how = split_options(outputs, options)
+    return plan_run(outputs, output, how)[0]
+
+
+def save_nodes(
+    outputs: Outputs,
+    path: str | os.PathLike[str],
+    *,
+    group: bool,
+    progress: bool | Report = True,
+    **options: Any,
+) -> RunResult:
+    """Compute `outputs` in one run and store them."""
+    output, how = split_options(outputs, options)
+    report = progress if callable(progress) else suitable() if progress else silent
+    return run(
+        outputs,
+        Path(path),
+        group=group,
+        output=output,
+        options=how,
+        document=document(outputs, str(path), group=group, strict=False),
+        report=report,
+    )
+
+
+def split_options(outputs: Outputs, options: Mapping[str, Any]) -> tuple[OutputOptions, RunOptions]:
+    """Sort options into those of the output and those of the run."""
+    of_output = ("chunks", "shards", "compressor", "overwrite")
+    of_run = ("scheduler", "address", "workers", "memory")
+    for name in options:
+        if name not in (*of_output, *of_run):
+            known = ", ".join((*of_output, *of_run))
+            message = f"unknown option {name!r}; there are {known}"
+            raise InputError(message)
+    specs = [n.image.spec if isinstance(n, Value) else n.spec for n in outputs.values()]
+    grid = len(specs[0].grid) if specs else 0
+    output = storage_options(**{k: v for k, v in options.items() if k in of_output}, grid=grid)
+    return output, run_options(**{k: v for k, v in options.items() if k in of_run})
+
+
+def document(
+    outputs: Outputs, path: str, *, group: bool, strict: bool = True
+) -> dict[str, Any] | None:
+    """Return the job of `outputs` as plain data; None if it has none and `strict` is false."""
+    try:
+        return config.to_document(outputs, path, group=group)
+    except InputError:
+        if strict:
+            raise
+        # A graph that YAML cannot hold (images in memory, say) runs all the same.
+        return None
+
+
+def preview_node(
+    node: ImageNode, *, size: int = 512, whole: bool | None = None, **ranges: Any
+) -> Picture:
+    """Return a picture of a window at full resolution, or of the whole at a coarse level."""
+    if whole is None:
+        whole = not ranges and not any(isinstance(n, Filtered) for n in topological([node]))
+    if whole and ranges:
+        message = "preview: whole=True goes without ranges of axes"
+        raise InputError(message)
+    if node.spec.size == 0:
+        message = "preview: the image has no pixels"
+        raise InputError(message)
+    about = describe(node)
+    if whole:
+        return _whole(node, size, about)
+    spec = node.spec
+    box = _window(spec, size, ranges)
+    data = compute_node(crop(node, box))
+    start = [box.get(a, (0, n))[0] for a, n in enumerate(spec.shape)]
+    stop = [box.get(a, (0, n))[1] for a, n in enumerate(spec.shape)]
+    words = describe_box(spec.axes, start, stop)
+    return Picture(_plane(data, spec), f"{about}: {words}, full resolution")
+
+
+def _whole(node: ImageNode, size: int, about: str) -> Picture:
+    factor = max(-(-n // size) for n in (node.spec.shape[a] for a in node.spec.spatial[-2:]))
+    if factor <= 1:
+        return Picture(_plane(compute_node(node), node.spec), f"{about}: the whole image")
+    coarse = _coarsen(node, factor)
+    data = compute_node(coarse)
+    filtered = any(isinstance(n, Filtered) for n in topological([node]))
+    caution = ", filters run on that level" if filtered else ""
+    words = f"{about}: the whole, from the input at 1/{factor} of its resolution{caution}"
+    return Picture(_plane(data, coarse.spec), words)
+
+
+def _window(spec: ImageSpec, size: int, ranges: Mapping[str, Any]) -> dict[int, tuple[int, int]]:
+    """Return the box to show: the ranges given, else `size` pixels in the middle."""
+    box = {a: (i, i + 1) for a, i in plane_index(spec.shape, spec.spatial).items()}
+    for axis in (spec.spatial or tuple(range(spec.ndim)))[-2:]:
+        n = spec.shape[axis]
+        side = min(size, n)
+        box[axis] = ((n - side) // 2, (n - side) // 2 + side)
+    for name, wanted in ranges.items():
+        if name not in spec.axes:
+            message = f"preview: no axis {name!r}; the axes are {', '.join(spec.axes)}"
+            raise InputError(message)
+        axis, n = spec.axes.index(name), spec.shape[spec.axes.index(name)]
+        start, stop = wanted if isinstance(wanted, (tuple, list)) else (wanted, wanted + 1)
+        if not 0 <= start < stop <= n:
+            message = f"preview: {name} must lie within 0 and {n}, got {wanted}"
+            raise InputError(message)
+        box[axis] = (int(start), int(stop))
+    return box
+
+
+def _plane(data: np.ndarray, spec: ImageSpec) -> np.ndarray:
+    index: list[Any] = [slice(None)] * data.ndim
+    for axis, at in plane_index(data.shape, spec.spatial).items():
+        index[axis] = min(at, data.shape[axis] - 1)
+    return data[tuple(index)]
+
+
+def _coarsen(node: ImageNode, factor: int) -> ImageNode:
+    """Return the same graph over its inputs at a coarse level."""
+    made: dict[int, ImageNode] = {}
+    for one in topological([node]):
+        if isinstance(one, Source):
+            made[id(one)] = _coarse_source(one, factor)
+        elif isinstance(one, Crop):
+            inner = made[id(one.inputs[0])]
+            shrink = _factors(one.inputs[0].spec, factor)
+            box = {
+                a: (min(s // f, n - 1), min(max(-(-e // f), s // f + 1), n))
+                for a, (s, e, f, n) in enumerate(
+                    zip(one.start, one.stop, shrink, inner.spec.shape, strict=True)
+                )
+            }
+            made[id(one)] = crop(inner, box, one.dropped)
+        elif isinstance(one, Filtered):
+            inputs = [made[id(n)] if is_image(n) else n for n in one.inputs]
+            bound = bind(one.filter, inputs, one.params)
+            assert isinstance(bound, Filtered)
+            made[id(one)] = bound
+    return made[id(node)]
+
+
+def _factors(spec: ImageSpec, factor: int) -> list[int]:
+    shown = (spec.spatial or tuple(range(spec.ndim)))[-2:]
+    return [factor if axis in shown else 1 for axis in range(spec.ndim)]
+
+
+class _Coarse:
+    """An array in memory that stands for a source at a coarse level."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def read(self, region: Region) -> np.ndarray:
+        """Return a view of the region."""
+        return self.array[region.slices]
+
+
+def _coarse_source(source: Source, factor: int) -> Source:
+    """Average the source over squares of `factor` pixels, block by block, on all cores."""
+    spec = source.spec
+    shrink = _factors(spec, factor)
+    shape = tuple(-(-n // f) for n, f in zip(spec.shape, shrink, strict=True))
+    out = np.empty(shape, np.float32 if spec.dtype.kind == "f" else spec.dtype)
+    side = max(_COARSE_BLOCK // factor, 1) * factor
+    blocks = Blocks(spec.shape, tuple(side if f > 1 else 1 for f in shrink))
+
+    def fill(index: int) -> None:
+        region = blocks[index]
+        data = source.reader.read(region)
+        target = tuple(
+            slice(a // f, -(-b // f))
+            for a, b, f in zip(region.start, region.stop, shrink, strict=True)
+        )
+        data = data.astype(np.float64)
+        for axis, f in enumerate(shrink):
+            if f > 1:
+                edges = np.arange(0, data.shape[axis], f)
+                widths = np.diff([*edges, data.shape[axis]])
+                turned = np.add.reduceat(data, edges, axis=axis)
+                data = turned / widths.reshape([-1 if a == axis else 1 for a in range(data.ndim)])
+        out[target] = data.astype(out.dtype)
+
+    pool = Threads(available_cores())
+    try:
+        for _ in pool.execute(fill, len(blocks)):
+            pass
+    finally:
+        pool.close()
+    held = ImageSpec(shape, out.dtype, spec.axes, spec.spatial, spec.leading)
+    return Source(held, _Coarse(out))

@@ -1,0 +1,367 @@
+"""The command line: ``chunkfilt run JOB.yaml`` and its companions.
+
+Exit codes: 0 done, 1 failed at run time, 2 bad configuration or input, 130 and 143 on signals.
+Everything heavy is imported by the command that needs it, so that ``--help`` is quick.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from chunkfilt.errors import ChunkfiltError, InputError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="chunkfilt",
+    help="Filters for images larger than memory: Zarr in, Zarr out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Change the job: steps.0.gaussian.sigma=3"),
+]
+Scheduler = Annotated[
+    str | None, typer.Option(help="serial, threads or distributed; overrides the job's.")
+]
+Workers = Annotated[int | None, typer.Option(help="Tasks at the same time; default all cores.")]
+Memory = Annotated[str | None, typer.Option(help="Budget per process, e.g. '2 GiB'.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
+
+
+@app.command()
+def run(
+    job: JobFile,
+    changes: Changes = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan only.")] = False,
+    scheduler: Scheduler = None,
+    workers: Workers = None,
+    memory: Memory = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a job: filter the input block by block and store the result."""
+    asked = _changes(changes, scheduler, workers, memory, overwrite)
+    if dry_run:
+        _show_plan(job, asked, as_json)
+        return
+    from chunkfilt.arrays.api import run_yaml
+    from chunkfilt.runtime.progress import json_lines, suitable
+
+    result = run_yaml(job, *asked, progress=json_lines() if as_json else suitable())
+    if not as_json:
+        _say_result(result)
+
+
+@app.command()
+def plan(
+    job: JobFile,
+    changes: Changes = None,
+    scheduler: Scheduler = None,
+    workers: Workers = None,
+    memory: Memory = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a job would do: passes, blocks, bytes, peak memory."""
+    _show_plan(job, _changes(changes, scheduler, workers, memory, False), as_json)
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def apply(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="FILTER", help="See `chunkfilt filters`.")],
+    source: Annotated[str, typer.Argument(metavar="IN", help="The input, a Zarr store.")],
+    target: Annotated[str, typer.Argument(metavar="OUT", help="The output, a Zarr store.")],
+    memory: Memory = None,
+    workers: Workers = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Apply one filter: chunkfilt apply gaussian in.zarr out.zarr --sigma 2"""
+    from chunkfilt.arrays.api import open as open_image
+    from chunkfilt.arrays.public import functions
+    from chunkfilt.filters.declare import find_filter
+
+    declared = find_filter(name)
+    params = _parameters(context.args, name)
+    declared.validate(params)
+    made = functions()[name](open_image(source), **params)
+    options = {"memory": memory, "workers": workers}
+    given = {key: value for key, value in options.items() if value is not None}
+    from chunkfilt.arrays.api import save
+
+    outputs = made if declared.kind != "value" else {name: made}
+    _say_result(save(outputs, target, overwrite=overwrite, **given))
+
+
+@app.command()
+def info(
+    path: Annotated[str, typer.Argument(help="A Zarr store.")], as_json: AsJson = False
+) -> None:
+    """Show what a store holds: shape, axes, chunks, and the run that wrote it."""
+    from chunkfilt.engine.plan import format_bytes
+    from chunkfilt.storage.zarr_store import arrays_in, open_image, root_record
+
+    found: list[dict[str, Any]] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        images = [(name, open_image(path, name or None)) for name in arrays_in(path)]
+    for name, image in images:
+        spec = image.spec
+        found.append(
+            {
+                "array": name or Path(path).name,
+                "shape": list(spec.shape),
+                "axes": list(spec.axes),
+                "spatial": [spec.axes[a] for a in spec.spatial],
+                "dtype": spec.dtype.name,
+                "bytes": spec.nbytes,
+                "chunks": list(image.chunks),
+                "shards": list(image.shards) if image.shards else None,
+                "compressor": image.compressor_name,
+                "zarr_format": image.zarr_format,
+            }
+        )
+    record = root_record(path)
+    if as_json:
+        print(json.dumps({"arrays": found, "run": record}, indent=2))
+        return
+    for one in found:
+        size = " x ".join(f"{n} {a}" for a, n in zip(one["axes"], one["shape"], strict=True))
+        print(f"{one['array']}: {size}, {one['dtype']}, {format_bytes(one['bytes'])}")
+        cut = " x ".join(map(str, one["chunks"]))
+        shards = " x ".join(map(str, one["shards"])) if one["shards"] else "none"
+        print(f"  chunks {cut}, shards {shards}, {one['compressor']}, Zarr v{one['zarr_format']}")
+    if record:
+        state = "finished" if record["finished"] else "UNFINISHED: its run was interrupted"
+        print(f"written by chunkfilt {record['versions']['chunkfilt']}, {state}")
+        for name, checksum in record.get("checksums", {}).items():
+            print(f"  checksum {name}: {checksum}".replace(" :", ":"))
+        for name, value in record.get("values", {}).items():
+            print(f"  {name}: {json.dumps(value)}")
+
+
+@app.command()
+def filters(
+    name: Annotated[str | None, typer.Argument(help="A filter, for all about it.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the filters, or show one filter's parameters."""
+    from chunkfilt.arrays.public import functions, load_plugins
+    from chunkfilt.filters.declare import find_filter, registered
+
+    load_plugins()
+    if name is not None:
+        declared = find_filter(name)
+        if as_json:
+            print(json.dumps(declared.model.model_json_schema(), indent=2))
+            return
+        signature = getattr(functions()[name], "__signature__", "")
+        print(f"{name}{signature}\n\n{functions()[name].__doc__}")
+        return
+    listed = {
+        one: ((declared.function.__doc__ or "").splitlines()[0], declared.kind)
+        for one, declared in registered().items()
+    }
+    if as_json:
+        print(json.dumps({one: summary for one, (summary, _) in listed.items()}, indent=2))
+        return
+    width = max(map(len, listed))
+    for one, (summary, kind) in listed.items():
+        print(f"{one:<{width}}  {summary}" + (" (a value)" if kind == "value" else ""))
+
+
+@app.command()
+def preview(
+    path: Annotated[Path, typer.Argument(metavar="JOB.yaml|PATH", help="A job or a Zarr store.")],
+    out: Annotated[Path, typer.Option(help="The PNG file to write.")],
+    array: Annotated[str | None, typer.Option(help="The array or saved step to show.")] = None,
+    region: Annotated[
+        str | None, typer.Option(help="A window at full resolution: y=0:512,x=0:512")
+    ] = None,
+    size: Annotated[int, typer.Option(min=16, max=8192, help="Pixels of the longer side.")] = 512,
+    whole: Annotated[
+        bool | None, typer.Option("--whole/--window", help="The whole, from a coarse level.")
+    ] = None,
+) -> None:
+    """Write a picture of a store, or of what a job would give, as PNG."""
+    from chunkfilt.arrays import api
+
+    if path.suffix in (".yaml", ".yml"):
+        made = api.from_yaml(path)
+        if isinstance(made, dict):
+            chosen = array or next(iter(made))
+            if chosen not in made:
+                message = f"{path} saves no {chosen!r}; it saves {', '.join(made)}"
+                raise InputError(message)
+            made = made[chosen]
+    else:
+        made = api.open(path, array)
+    if out.is_dir() or not out.absolute().parent.is_dir():
+        message = f"cannot write {out}: name a PNG file in a folder that exists"
+        raise InputError(message)
+    picture = api.preview(made, size=size, whole=whole, **_ranges(region))
+    picture.save(out)
+    print(f"{out}: {picture.caption}")
+
+
+@app.command()
+def schema(
+    out: Annotated[Path | None, typer.Option(help="Write it to this file.")] = None,
+) -> None:
+    """Print the JSON Schema of a job, for editors."""
+    from chunkfilt.config import job_schema
+
+    text = json.dumps(job_schema(), indent=2)
+    if out is None:
+        print(text)
+    else:
+        out.write_text(text + "\n", encoding="utf-8")
+        print(f"{out}: put  # yaml-language-server: $schema={out.name}  on top of a job")
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where the demo goes.")] = Path("demo"),
+    size: Annotated[int, typer.Option(min=64, help="Pixels a side of the mosaic.")] = 8192,
+) -> None:
+    """Make a mosaic from real photographs and a real elevation model, to try things on."""
+    from chunkfilt.demo import make_demo
+
+    for name, path in make_demo(folder, shape=(size, size)).items():
+        print(f"{name}: {path}")
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one sentence, never a traceback."""
+    signal.signal(signal.SIGTERM, _terminate)
+    warnings.showwarning = _warn
+    try:
+        app(standalone_mode=False)
+    except typer.Exit as error:
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        sys.exit(130)
+    except KeyboardInterrupt:
+        _fail("stopped; an output that was being written stays, marked unfinished", 130)
+    except _Terminated:
+        _fail("stopped; an output that was being written stays, marked unfinished", 143)
+    except ChunkfiltError as error:
+        _fail(str(error), error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if hasattr(error, "format_message"):
+            _fail(error.format_message(), 2)
+        raise
+
+
+class _Terminated(BaseException):
+    """The process was asked to end."""
+
+
+def _terminate(number: int, frame: Any) -> None:
+    raise _Terminated
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"chunkfilt: {message}", file=sys.stderr)
+    sys.stderr.flush()
+    sys.exit(code)
+
+
+def _warn(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+    print(f"chunkfilt: warning: {message}", file=sys.stderr)
+
+
+def _changes(
+    changes: list[str] | None,
+    scheduler: str | None,
+    workers: int | None,
+    memory: str | None,
+    overwrite: bool,
+) -> list[str]:
+    """Return all changes to the job as ``path=value``."""
+    options = {"run.scheduler": scheduler, "run.workers": workers, "run.memory": memory}
+    asked = [*(changes or []), *(f"{k}={v}" for k, v in options.items() if v is not None)]
+    return [*asked, "output.overwrite=true"] if overwrite else asked
+
+
+def _show_plan(job: Path, changes: list[str], as_json: bool) -> None:
+    from chunkfilt.config import load_job
+    from chunkfilt.runtime.run import check_run, plan_run
+
+    built = load_job(job, changes).build()
+    check_run(built.outputs, built.path, built.output)
+    made, _ = plan_run(built.outputs, built.output, built.options)
+    print(json.dumps(made.as_dict(), indent=2) if as_json else made)
+
+
+def _say_result(result: Any) -> None:
+    from chunkfilt.engine.plan import format_bytes
+
+    pixels = 1
+    for n in result.plan.grid_shape:
+        pixels *= n
+    rate = pixels / max(result.seconds, 1e-9) / 1e6
+    print(
+        f"{result.path}: {format_bytes(result.plan.written_bytes)} in {result.seconds:.1f} s "
+        f"({rate:.0f} Mpx/s)"
+    )
+    for name, value in result.values.items():
+        print(f"{name}: {json.dumps(value)}")
+
+
+def _parameters(arguments: list[str], name: str) -> dict[str, Any]:
+    """Return ``--sigma 2 --mode=wrap`` as parameters; values are YAML."""
+    from chunkfilt.documents import parse_yaml
+
+    params: dict[str, Any] = {}
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        key, equals, text = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or not key:
+            message = f"{name}: parameters are given as --name value, got {word!r}"
+            raise InputError(message)
+        if not equals:
+            if not rest:
+                message = f"{name}: --{key} needs a value"
+                raise InputError(message)
+            text = rest.pop(0)
+        params[key.replace("-", "_")] = parse_yaml(text.encode(), f"--{key}").data
+    return params
+
+
+def _ranges(region: str | None) -> dict[str, Any]:
+    """Return ``y=0:512,x=0:512`` as ranges by axis."""
+    ranges: dict[str, Any] = {}
+    for part in region.split(",") if region else []:
+        name, _, span = part.strip().partition("=")
+        start, colon, stop = span.partition(":")
+        try:
+            ranges[name] = (int(start), int(stop)) if colon else int(start)
+        except ValueError:
+            message = f"--region takes axis=start:stop,... such as y=0:512,x=0:512, got {region!r}"
+            raise InputError(message) from None
+    return ranges
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,564 @@
+"""A job: the YAML file, version 1, and the graph it stands for.
+
+``load_job`` reads and checks a file; ``Job.build`` gives the graph; ``to_document`` writes a
+graph down again.  The two are inverse: the graph and its file are the same thing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+
+import chunkfilt.filters  # noqa: F401 - declares every filter
+from chunkfilt.documents import Document, read_yaml, write_yaml
+from chunkfilt.engine.graph import Crop, ImageNode, Source, Value, bind, crop_named, is_image
+from chunkfilt.errors import InputError, ParameterError, nearest
+from chunkfilt.filters.declare import Filter, find_filter, registered
+from chunkfilt.filters.params import DType, problem
+from chunkfilt.runtime.executors import SCHEDULERS
+from chunkfilt.runtime.run import DEFAULT_MEMORY, OutputOptions, RunOptions
+from chunkfilt.storage.zarr_store import ZarrImage, make_compressor, open_image
+
+__all__ = ["Built", "Job", "job_schema", "load_job", "parse_bytes", "to_document"]
+
+VERSION = 1
+SOURCE = "source"
+_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kKMGT]?i?B?)\s*")
+_UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+
+
+def parse_bytes(value: Any) -> int:
+    """Return a size such as ``400 MB`` or ``2 GiB`` in bytes.
+
+    >>> parse_bytes("2 GiB"), parse_bytes("400 MB"), parse_bytes(1024)
+    (2147483648, 400000000, 1024)
+    """
+    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if found:
+        number, unit = found.groups()
+        base = 1024 if "i" in unit else 1000
+        return int(float(number) * base ** _UNITS[unit.rstrip("B").rstrip("i").upper()])
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    message = "must be a size such as '400 MB' or '2 GiB'"
+    raise ValueError(message)
+
+
+def _compressor(value: Any) -> Any:
+    if value is not None:
+        if not isinstance(value, (str, dict)) or (isinstance(value, dict) and len(value) != 1):
+            message = "must be {zstd: LEVEL}, {blosc: {...}}, {gzip: LEVEL} or none"
+            raise ValueError(message)
+        make_compressor(value)
+    return value
+
+
+def _names(value: Any) -> Any:
+    """Accept axes as one word of letters, or as a list of names."""
+    return list(value) if isinstance(value, str) else value
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
+
+
+Size = Annotated[
+    int,
+    BeforeValidator(parse_bytes),
+    WithJsonSchema({"type": ["string", "integer"], "description": "e.g. '400 MB' or '2 GiB'"}),
+]
+Names = Annotated[
+    list[str],
+    BeforeValidator(_names),
+    WithJsonSchema({"type": ["string", "array"], "items": {"type": "string"}}),
+]
+Range = Annotated[list[int], Field(min_length=2, max_length=2)]
+Lengths = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1, max_length=8)]
+Compressor = Annotated[
+    Any, BeforeValidator(_compressor), WithJsonSchema({"type": ["string", "object", "null"]})
+]
+
+
+class InputPart(_Part):
+    """The image a job reads."""
+
+    path: str
+    array: str | None = None
+    axes: Names | None = None
+    spatial: Names | None = None
+    region: dict[str, Range] | None = None
+    select: dict[str, int] | None = None
+
+
+class OutputPart(_Part):
+    """Where the result goes, and how it is stored."""
+
+    path: str
+    save: str | list[str] | None = None
+    format: Literal["zarr"] = "zarr"
+    dtype: DType | None = None
+    chunks: Lengths | None = None
+    shards: Lengths | None = None
+    compressor: Compressor = None
+    overwrite: bool = False
+
+
+class RunPart(_Part):
+    """How the run is carried out."""
+
+    scheduler: Literal["serial", "threads", "distributed"] = "threads"
+    address: str | None = None
+    workers: Annotated[int, Field(ge=1)] | None = None
+    memory: Size = DEFAULT_MEMORY
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step as written: a filter (or ``crop``), parameters, inputs, a name."""
+
+    filter: str
+    params: Mapping[str, Any]
+    inputs: Sequence[str | float] | None
+    name: str | None
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a job stands for: nodes by name, and where and how to compute them."""
+
+    outputs: Mapping[str, ImageNode | Value]
+    group: bool
+    path: Path
+    output: OutputOptions
+    options: RunOptions
+    nodes: Mapping[str, ImageNode | Value]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A checked YAML file."""
+
+    document: Document
+    input: InputPart
+    steps: Sequence[Step]
+    output: OutputPart
+    run: RunPart
+    folder: Path
+
+    def build(self) -> Built:
+        """Open the input and bind every step; no pixel is read.
+
+        Raises
+        ------
+        ConfigError
+            If anything does not fit, with line and column.
+        """
+        nodes: dict[str, ImageNode | Value] = {SOURCE: self._source()}
+        last = SOURCE
+        for number, step in enumerate(self.steps):
+            name = step.name or _free_name(step.filter, nodes)
+            if name in nodes:
+                raise self.document.error(
+                    f"the name {name!r} is taken by an earlier step", "steps", number, "name"
+                )
+            nodes[name] = self._bind(number, step, nodes, last)
+            last = name
+        saved = self.output.save
+        names = [last] if saved is None else [saved] if isinstance(saved, str) else saved
+        outputs = {self._known(name, nodes, "output", "save"): nodes[name] for name in names}
+        outputs = {name: self._cast(node) for name, node in outputs.items()}
+        group = isinstance(saved, list) or any(isinstance(n, Value) for n in outputs.values())
+        return Built(
+            outputs,
+            group,
+            self.folder / self.output.path,
+            self._output_options(),
+            RunOptions(**self.run.model_dump()),
+            nodes,
+        )
+
+    def _source(self) -> ImageNode:
+        part = self.input
+        try:
+            held = open_image(
+                self.folder / part.path, part.array, axes=part.axes, spatial=part.spatial
+            )
+            node: ImageNode = Source(held.spec, held)
+            ranges = {**(part.region or {}), **(part.select or {})}
+            return crop_named(node, ranges) if ranges else node
+        except InputError as error:
+            raise self.document.error(str(error), "input", "path") from None
+
+    def _bind(
+        self, number: int, step: Step, nodes: Mapping[str, Any], last: str
+    ) -> ImageNode | Value:
+        where = ("steps", number)
+        wanted = step.inputs
+        if wanted is None:
+            wanted = [last] if not isinstance(nodes[last], Value) else [SOURCE]
+        inputs: list[Any] = []
+        for one in wanted:
+            node = nodes[self._known(one, nodes, *where, "input")] if isinstance(one, str) else one
+            if isinstance(node, Value):
+                message = f"{one!r} is a value of the whole image, {step.filter} takes images"
+                raise self.document.error(message, *where, "input")
+            inputs.append(node)
+        try:
+            if step.filter == "crop":
+                return crop_named(inputs[0], step.params)
+            return bind(find_filter(step.filter), inputs, step.params)
+        except InputError as error:
+            parameter = error.parameter if isinstance(error, ParameterError) else None
+            path = (*where, step.filter, parameter) if parameter else (*where, step.filter)
+            raise self.document.error(str(error), *path) from None
+
+    def _known(self, name: str, nodes: Mapping[str, Any], *path: Any) -> str:
+        if name not in nodes:
+            known = ", ".join(nodes)
+            message = f"no step is called {name!r}{nearest(name, nodes)}; there are {known}"
+            raise self.document.error(message, *path)
+        return name
+
+    def _cast(self, node: ImageNode | Value) -> ImageNode | Value:
+        dtype = self.output.dtype
+        if dtype is None or isinstance(node, Value) or node.spec.dtype == dtype:
+            return node
+        return bind(find_filter("cast"), [node], {"dtype": dtype})
+
+    def _output_options(self) -> OutputOptions:
+        part = self.output
+        compressor = "input" if part.compressor is None else make_compressor(part.compressor)
+        return OutputOptions(
+            None if part.chunks is None else tuple(part.chunks),
+            None if part.shards is None else tuple(part.shards),
+            compressor,
+            part.overwrite,
+        )
+
+
+def load_job(path: str | Path, changes: Sequence[str] = ()) -> Job:
+    """Read and check a YAML job.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    changes : sequence of str
+        Changes by dotted path, ``steps.0.gaussian.sigma=3``; values are YAML.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or wrong, with line and column, or a change does not fit.
+    """
+    file = Path(path)
+    document = read_yaml(file)
+    for change in changes:
+        _set(document, change)
+    return check_job(document, file.absolute().parent)
+
+
+def check_job(document: Document, folder: Path) -> Job:
+    """Check a document part by part; see `load_job`."""
+    data = document.data
+    if not isinstance(data, dict):
+        raise document.error("a job is a mapping with version, input, steps and output")
+    parts = ("version", "input", "steps", "output", "run")
+    for key in data:
+        if key not in parts:
+            known = ", ".join(parts)
+            message = f"unknown key {key!r}{nearest(str(key), parts)}; a job has {known}"
+            raise document.error(message, key)
+    for key in ("version", "input", "steps", "output"):
+        if key not in data:
+            raise document.error(f"{key} is missing")
+    if data["version"] != VERSION or isinstance(data["version"], bool):
+        message = f"version must be {VERSION}, got {data['version']!r}"
+        raise document.error(message, "version")
+    steps = data["steps"]
+    if not isinstance(steps, list) or not steps:
+        raise document.error("steps must be a list of at least one filter", "steps")
+    short = {key: _short(data[key]) for key in ("input", "output")}
+    return Job(
+        document,
+        _part(InputPart, short["input"], document, "input"),
+        [_step(one, number, document) for number, one in enumerate(steps)],
+        _part(OutputPart, short["output"], document, "output"),
+        _part(RunPart, data.get("run") or {}, document, "run"),
+        folder,
+    )
+
+
+def to_document(
+    outputs: Mapping[str, ImageNode | Value],
+    path: str,
+    *,
+    group: bool,
+    relative_to: Path | None = None,
+) -> dict[str, Any]:
+    """Return the job that computes `outputs`, as plain data.
+
+    Raises
+    ------
+    InputError
+        If the graph cannot be written: several inputs, images in memory, unregistered filters.
+    """
+    order: dict[int, Any] = {}
+    for node in outputs.values():
+        _collect(node, order)
+    sources = [node for node in order.values() if isinstance(node, Source)]
+    paths = {getattr(node.reader, "path", None) for node in sources}
+    if len(paths) != 1 or None in paths:
+        message = "a YAML job has one stored image as its input; this graph has " + (
+            "images in memory" if None in paths else f"{len(paths)}: {sorted(map(str, paths))}"
+        )
+        raise InputError(message)
+    names = {id(node): SOURCE for node in sources}
+    given = {id(node): name for name, node in outputs.items() if name}
+    taken: dict[str, Any] = dict.fromkeys([SOURCE, *given.values()])
+    steps: list[Any] = []
+    last = SOURCE
+    for node in order.values():
+        if isinstance(node, Source):
+            continue
+        step, word = _written(node)
+        entry: dict[str, Any] = {word: step}
+        inputs = [
+            names[id(one)] if is_image(one) else one for one in node.inputs if one is not None
+        ]
+        if inputs != [last]:
+            entry["input"] = inputs[0] if len(inputs) == 1 else inputs
+        name = given.get(id(node)) or _free_name(word, taken)
+        if name != word or list(taken).count(word) > 1 or given.get(id(node)):
+            entry["name"] = name
+        taken[name] = None
+        names[id(node)] = name
+        last = name if not isinstance(node, Value) else last
+        steps.append(entry)
+    saved = [names[id(node)] for node in outputs.values()]
+    return {
+        "version": VERSION,
+        "input": _input_document(sources[0], relative_to),
+        "steps": steps,
+        "output": {"path": path, "save": saved if group else saved[0]},
+    }
+
+
+def job_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a job, for editors."""
+    steps: list[dict[str, Any]] = []
+    shared = {
+        "input": {"type": ["string", "number", "array"]},
+        "name": {"type": "string"},
+    }
+    for name, declared in registered().items():
+        schema = declared.model.model_json_schema()
+        schema.pop("title", None)
+        summary = (declared.function.__doc__ or "").splitlines()[0]
+        steps.append(
+            {
+                "type": "object",
+                "description": summary,
+                "properties": {name: {**schema, "type": ["object", "null"]}, **shared},
+                "required": [name],
+                "additionalProperties": False,
+            }
+        )
+    crop = {"type": "object", "properties": {"crop": {"type": "object"}, **shared}}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "chunkfilt job, version 1",
+        "type": "object",
+        "required": ["version", "input", "steps", "output"],
+        "additionalProperties": False,
+        "properties": {
+            "version": {"const": VERSION},
+            "input": {"oneOf": [{"type": "string"}, InputPart.model_json_schema()]},
+            "steps": {
+                "type": "array",
+                "minItems": 1,
+                "items": {
+                    "oneOf": [
+                        {"enum": list(registered())},
+                        *steps,
+                        {**crop, "required": ["crop"], "additionalProperties": False},
+                    ]
+                },
+            },
+            "output": {"oneOf": [{"type": "string"}, OutputPart.model_json_schema()]},
+            "run": RunPart.model_json_schema(),
+        },
+    }
+
+
+def dump_job(document: Mapping[str, Any]) -> str:
+    """Return a job's plain data as YAML text."""
+    return write_yaml(dict(document))
+
+
+def _part(model: type[Any], data: Any, document: Document, key: str) -> Any:
+    if not isinstance(data, dict):
+        message = f"{key} must be a mapping, got {data!r}"
+        raise document.error(message, key)
+    try:
+        return model(**{str(k): v for k, v in data.items()})
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = [
+            part for part in first["loc"] if (isinstance(part, int) or part in _flat_keys(data))
+        ]
+        word = str(first["loc"][0])
+        if first["type"] == "extra_forbidden":
+            known = list(model.model_fields)
+            message = f"unknown key {word!r}{nearest(word, known)}; {key} has {', '.join(known)}"
+        elif first["type"] == "missing":
+            message = f"{key} needs {word}"
+        elif word == "scheduler":
+            message = f"scheduler must be one of {', '.join(SCHEDULERS)}, got {first['input']!r}"
+        else:
+            message = f"{key}.{'.'.join(map(str, path))} {problem(first)}"
+        raise document.error(message, key, *path) from None
+
+
+def _flat_keys(data: Mapping[Any, Any]) -> set[Any]:
+    keys = set(data)
+    for value in data.values():
+        if isinstance(value, dict):
+            keys |= _flat_keys(value)
+    return keys
+
+
+def _step(written: Any, number: int, document: Document) -> Step:
+    where = ("steps", number)
+    if isinstance(written, str):
+        written = {written: None}
+    if not isinstance(written, dict):
+        message = f"a step is a filter's name, or a mapping with one, got {written!r}"
+        raise document.error(message, *where)
+    filters = [key for key in written if key not in ("input", "name")]
+    if len(filters) != 1:
+        message = f"a step has one filter beside input and name, got {filters or 'none'}"
+        raise document.error(message, *where)
+    word = str(filters[0])
+    params = written[word] if word in written else written[filters[0]]
+    params = {} if params is None else params
+    if not isinstance(params, dict):
+        message = f"{word}: parameters must be a mapping such as {{size: 5}}, got {params!r}"
+        raise document.error(message, *where, word)
+    if word != "crop":
+        try:
+            find_filter(word).validate({str(k): v for k, v in params.items()})
+        except ParameterError as error:
+            raise document.error(str(error), *where, word, error.parameter) from None
+        except InputError as error:
+            raise document.error(str(error), *where, word) from None
+    name = written.get("name")
+    if name is not None and (not isinstance(name, str) or not re.fullmatch(r"[\w.-]+", name)):
+        message = f"name must be a word of letters, digits, '_', '-' and '.', got {name!r}"
+        raise document.error(message, *where, "name")
+    inputs = written.get("input")
+    listed = inputs if isinstance(inputs, list) or inputs is None else [inputs]
+    for one in listed or []:
+        if isinstance(one, bool) or not isinstance(one, (str, int, float)):
+            message = f"input must be a step's name, a number, or a list of them, got {inputs!r}"
+            raise document.error(message, *where, "input")
+    return Step(word, {str(k): v for k, v in params.items()}, listed, name)
+
+
+def _short(value: Any) -> Any:
+    return {"path": value} if isinstance(value, str) else value
+
+
+def _free_name(word: str, taken: Mapping[str, Any]) -> str:
+    name, number = word, 2
+    while name in taken:
+        name, number = f"{word}_{number}", number + 1
+    return name
+
+
+def _set(document: Document, change: str) -> None:
+    """Apply ``a.b.0.c=value`` to a document's data."""
+    from chunkfilt.documents import parse_yaml
+
+    path, equals, text = change.partition("=")
+    if not equals or not path:
+        message = f"--set takes PATH=VALUE such as steps.0.gaussian.sigma=3, got {change!r}"
+        raise InputError(message)
+    value = parse_yaml(text.encode(), f"--set {path}").data
+    here = document.data
+    *parents, last = path.split(".")
+    for part in parents:
+        here = _enter(here, part, change)
+    if isinstance(here, list):
+        _enter(here, last, change)
+        here[int(last)] = value
+    elif isinstance(here, dict):
+        here[last] = value
+    else:
+        message = f"--set {change}: {path.rpartition('.')[0]} is no mapping"
+        raise InputError(message)
+
+
+def _enter(here: Any, part: str, change: str) -> Any:
+    if isinstance(here, list) and part.isdecimal() and int(part) < len(here):
+        return here[int(part)]
+    if isinstance(here, dict):
+        if here.get(part) is None:
+            here[part] = {}
+        return here[part]
+    message = f"--set {change}: there is no {part!r}"
+    raise InputError(message)
+
+
+def _collect(node: Any, order: dict[int, Any]) -> None:
+    """Gather the nodes that are steps, inputs first; a filter's own values are none."""
+    stack = [(node, False)]
+    while stack:
+        one, ready = stack.pop()
+        if ready:
+            order.setdefault(id(one), one)
+        elif id(one) not in order:
+            stack.append((one, True))
+            stack.extend((needed, False) for needed in reversed(one.inputs) if is_image(needed))
+
+
+def _written(node: Any) -> tuple[Any, str]:
+    """Return a node's parameters as they stand in YAML, and its word."""
+    if isinstance(node, Crop):
+        spec = node.inputs[0].spec
+        box: dict[str, Any] = {}
+        for axis, name in enumerate(spec.axes):
+            start, stop = node.start[axis], node.stop[axis]
+            if axis in node.dropped:
+                box[name] = start
+            elif (start, stop) != (0, spec.shape[axis]):
+                box[name] = [start, stop]
+        return box, "crop"
+    declared: Filter = node.filter
+    if registered().get(declared.name) is not declared:
+        message = f"the filter {declared.name!r} is not registered: YAML cannot name it"
+        raise InputError(message)
+    return declared.dump(node.params), declared.name
+
+
+def _input_document(source: Source, relative_to: Path | None) -> Any:
+    reader = source.reader
+    assert isinstance(reader, ZarrImage)
+    path = reader.path
+    if relative_to is not None:
+        place = Path(path)
+        path = str(place.relative_to(relative_to)) if place.is_relative_to(relative_to) else path
+    plain = open_image(reader.path).spec
+    if plain == source.spec:
+        return path
+    names = source.spec.axes
+    return {
+        "path": path,
+        "axes": list(names),
+        "spatial": [names[a] for a in source.spec.spatial],
+    }

@@ -1,0 +1,190 @@
+"""YAML as plain data with the place of every part, safe to read from anyone.
+
+Only mappings, sequences and scalars of YAML 1.2: tags, anchors, duplicate keys, files over a
+mebibyte and nesting deeper than a hundred levels are refused before any object is made.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import (
+    AliasEvent,
+    DocumentStartEvent,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+)
+
+from chunkfilt.errors import ConfigError, StorageError
+
+__all__ = ["Document", "parse_yaml", "read_yaml", "write_yaml"]
+
+_LARGEST, _DEEPEST = 1 << 20, 100
+# The core schema of YAML 1.2: `1e-3` is a number, `yes` is a string.
+_INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_WORDS = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+    **dict.fromkeys((".inf", ".Inf", ".INF", "+.inf"), math.inf),
+    "-.inf": -math.inf,
+    ".nan": math.nan,
+}
+
+
+@dataclass
+class Document:
+    """A YAML file's data, and the line and column (from 1) of every part by its path."""
+
+    file: str
+    data: Any
+    places: dict[tuple[Any, ...], tuple[int, int]] = field(default_factory=dict)
+
+    def error(self, message: str, *path: Any) -> ConfigError:
+        """Return the error that something at `path` (or the nearest part above it) is wrong."""
+        while path and path not in self.places:
+            path = path[:-1]
+        line, column = self.places.get(path, (1, 1))
+        return ConfigError(message, self.file, line, column)
+
+
+def read_yaml(path: Path) -> Document:
+    """Read a YAML file.
+
+    Raises
+    ------
+    StorageError
+        If there is no such file.
+    ConfigError
+        If it is not plain YAML; with line and column.
+    """
+    if not path.is_file():
+        message = f"no such file: {path}"
+        raise StorageError(message)
+    with path.open("rb") as stream:
+        raw = stream.read(_LARGEST + 1)
+    return parse_yaml(raw, str(path))
+
+
+def parse_yaml(raw: bytes, file: str) -> Document:
+    """Parse the bytes of a YAML file; see `read_yaml`."""
+    document = Document(file, None)
+    if len(raw) > _LARGEST:
+        message = f"the file is larger than {_LARGEST} bytes: a job has a few kilobytes"
+        raise ConfigError(message, file)
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        message = f"not UTF-8: byte {raw[error.start]:#04x}"
+        raise ConfigError(message, file, line) from None
+    try:
+        document.data = _Builder(document).build(YAML(typ="safe", pure=True).parse(text))
+    except ConfigError:
+        raise
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        message = " ".join(str(error.problem or error.context).split())
+        raise ConfigError(f"not YAML: {message}", file, line, column) from None
+    except (YAMLError, ValueError) as error:
+        message = f"not YAML: {' '.join(str(error).split())}"
+        raise ConfigError(message, file) from None
+    return document
+
+
+def write_yaml(data: Any) -> str:
+    """Return plain data as YAML text; the innermost lists and mappings on one line."""
+    yaml = YAML(typ="rt", pure=True)
+    yaml.default_flow_style = None
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.width = 100
+    out = io.StringIO()
+    yaml.dump(data, out)
+    return out.getvalue()
+
+
+class _Builder:
+    """Turns parser events into data, one at a time, so that a bomb is met before it grows."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.depth = 0
+
+    def build(self, events: Iterator[Any]) -> Any:
+        data = None
+        for event in events:
+            if isinstance(event, DocumentStartEvent) and self.document.places:
+                raise self._refuse(event, "a second document: a job is one")
+            if isinstance(event, (ScalarEvent, MappingStartEvent, SequenceStartEvent, AliasEvent)):
+                data = self._value(event, events, ())
+        return data
+
+    def _value(self, event: Any, events: Iterator[Any], path: tuple[Any, ...]) -> Any:
+        mark = event.start_mark
+        self.document.places.setdefault(path, (mark.line + 1, mark.column + 1))
+        if isinstance(event, AliasEvent) or event.anchor is not None:
+            raise self._refuse(event, "anchors and aliases are not accepted: write it out")
+        if event.tag is not None:
+            raise self._refuse(event, f"tags are not accepted, got {event.tag}")
+        if isinstance(event, ScalarEvent):
+            return _scalar(event)
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            raise self._refuse(event, f"nested deeper than {_DEEPEST} levels")
+        if isinstance(event, MappingStartEvent):
+            value: Any = self._mapping(events, path)
+        else:
+            value = self._sequence(events, path)
+        self.depth -= 1
+        return value
+
+    def _mapping(self, events: Iterator[Any], path: tuple[Any, ...]) -> dict[Any, Any]:
+        found: dict[Any, Any] = {}
+        for event in events:
+            if isinstance(event, MappingEndEvent):
+                break
+            key = _scalar(event) if isinstance(event, ScalarEvent) else None
+            if not isinstance(key, (str, int, float)) or event.anchor or event.tag:
+                raise self._refuse(event, "keys must be plain words")
+            if key in found:
+                raise self._refuse(event, f"{key!r} stands twice in one mapping")
+            mark = event.start_mark
+            self.document.places[(*path, key)] = (mark.line + 1, mark.column + 1)
+            found[key] = self._value(next(events), events, (*path, key))
+        return found
+
+    def _sequence(self, events: Iterator[Any], path: tuple[Any, ...]) -> list[Any]:
+        found: list[Any] = []
+        for event in events:
+            if isinstance(event, SequenceEndEvent):
+                break
+            found.append(self._value(event, events, (*path, len(found))))
+        return found
+
+    def _refuse(self, event: Any, message: str) -> ConfigError:
+        mark = event.start_mark
+        return ConfigError(message, self.document.file, mark.line + 1, mark.column + 1)
+
+
+def _scalar(event: ScalarEvent) -> Any:
+    text = event.value
+    if event.style is not None:
+        return text
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INTEGER.fullmatch(text):
+        return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+    return float(text) if _FLOAT.fullmatch(text) else text
