@@ -57,7 +57,7 @@ def run(
     """Run a job: filter the input block by block and store the result."""
     asked = _changes(changes, scheduler, workers, memory, overwrite)
     if dry_run:
-        _show_plan(job, asked, as_json)
+        _show_plan(job, asked, as_json, check=True)
         return
     from chunkfilt.arrays.api import run_yaml
     from chunkfilt.runtime.progress import json_lines, suitable
@@ -303,12 +303,13 @@ def _changes(
     return [*asked, "output.overwrite=true"] if overwrite else asked
 
 
-def _show_plan(job: Path, changes: list[str], as_json: bool) -> None:
+def _show_plan(job: Path, changes: list[str], as_json: bool, check: bool = False) -> None:
     from chunkfilt.config import load_job
     from chunkfilt.runtime.run import check_run, plan_run
 
     built = load_job(job, changes).build()
-    check_run(built.outputs, built.path, built.output)
+    if check:
+        check_run(built.outputs, built.path, built.output)
     made, _ = plan_run(built.outputs, built.output, built.options)
     print(json.dumps(made.as_dict(), indent=2) if as_json else made)
 

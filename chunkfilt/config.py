@@ -6,6 +6,7 @@ graph down again.  The two are inverse: the graph and its file are the same thin
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -176,7 +177,7 @@ class Job:
         return Built(
             outputs,
             group,
-            self.folder / self.output.path,
+            Path(os.path.normpath(self.folder / self.output.path)),
             self._output_options(),
             RunOptions(**self.run.model_dump()),
             nodes,
@@ -186,7 +187,7 @@ class Job:
         part = self.input
         try:
             held = open_image(
-                self.folder / part.path, part.array, axes=part.axes, spatial=part.spatial
+                os.path.normpath(self.folder / part.path), part.array, axes=part.axes, spatial=part.spatial
             )
             node: ImageNode = Source(held.spec, held)
             ranges = {**(part.region or {}), **(part.select or {})}
@@ -491,6 +492,9 @@ def _set(document: Document, change: str) -> None:
         raise InputError(message)
     value = parse_yaml(text.encode(), f"--set {path}").data
     here = document.data
+    if isinstance(here, dict):
+        # A path alone is short for a mapping with that path.
+        here.update({key: _short(here[key]) for key in ("input", "output") if key in here})
     *parents, last = path.split(".")
     for part in parents:
         here = _enter(here, part, change)

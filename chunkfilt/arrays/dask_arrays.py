@@ -4,20 +4,16 @@ A filter's blocks are the chunks of the array it is given, and its result has th
 leading axes (a Gabor bank's) stand in one chunk in full, because a kernel gives all of them at
 once.  There are two ways to a block's pixels:
 
-* *overlapped*: ``dask.array.map_overlap``, where the neighbouring chunks hold the halo (without
-  a halo dask makes ``map_blocks`` of it);
-* *gathered*: slices of the chunks that hold the pixels needed, joined by the task, where
+* *overlapped*: ``dask.array.map_overlap``, which without a halo is ``map_blocks``;
+* *gathered*: the parts of chunks that hold the pixels needed, joined by the task, where
   ``map_overlap`` cannot: ``wrap``, chunks thinner than the halo, an edge rule that looks further
   than the halo, and filters that take whole-image values.
-
-Either way the edge is extended by the table of ``edges.py``.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from operator import getitem
@@ -42,8 +38,7 @@ __all__ = ["apply_dask"]
 
 # Along every axis where the chunks begin, and where the last one ends.
 Bounds = tuple[np.ndarray, ...]
-Key = Any
-Layer = dict[Key, Any]
+Layer = dict[Any, Any]
 
 
 def apply_dask(declared: Filter, inputs: Sequence[Any], params: Mapping[str, Any]) -> Any:
@@ -77,49 +72,51 @@ def apply_dask(declared: Filter, inputs: Sequence[Any], params: Mapping[str, Any
     aligned = [_aligned(one, chunks) for one in given]
     bounds = tuple(np.cumsum([0, *along]) for along in chunks)
     if isinstance(node, Value):
-        return _shaped(node, aligned, bounds)
-    known = {
-        "chunks": _insert(node, chunks, [(n,) for _, n in node.leading]),
-        "meta": np.empty((0,) * node.spec.ndim, node.spec.dtype),
-    }
+        return _value(node, aligned, bounds)
+    return _image(node, aligned, bounds)
+
+
+def _image(node: Filtered, aligned: Sequence[Any], bounds: Bounds) -> da.Array:
+    sizes = [tuple(np.diff(edges).tolist()) for edges in bounds]
+    chunks = _insert(node, sizes, [(n,) for _, n in node.leading])
     if not node.spec.size:
-        return da.zeros(node.spec.shape, dtype=node.spec.dtype, chunks=known["chunks"])
+        return da.zeros(node.spec.shape, dtype=node.spec.dtype, chunks=chunks)
+    meta = np.empty((0,) * node.spec.ndim, node.spec.dtype)
     name = _name(node, aligned)
     # The node is one object of the graph: its weights may be too large for every task.
     carried = delayed(node, name=f"{name}-node", traverse=False)
     depth = None if node.values else _overlap_depth(node, bounds)
-    if depth is not None:
-        work = _Overlapped(bounds, depth)
-        new_axis = [node.lead_at + i for i in range(len(node.leading))] or None
-        return da.map_overlap(
-            work,
-            *_arrays(aligned),
-            node=carried,
-            depth=dict(enumerate(depth)),
-            boundary="none",
-            trim=False,
-            align_arrays=False,
-            allow_rechunk=False,
-            name=name,
-            new_axis=new_axis,
-            dtype=node.spec.dtype,
-            **known,
-        )
-    return da.Array(_gathered(node, name, aligned, bounds, carried), name, **known)
+    if depth is None:
+        return da.Array(_gathered(name, node, carried, aligned, bounds), name, chunks, meta=meta)
+    return da.map_overlap(
+        partial(_overlapped, bounds, depth),
+        *_arrays(aligned),
+        node=carried,
+        depth=dict(enumerate(depth)),
+        boundary="none",
+        trim=False,
+        align_arrays=False,
+        allow_rechunk=False,
+        name=name,
+        chunks=chunks,
+        new_axis=[node.lead_at + i for i in range(len(node.leading))] or None,
+        dtype=node.spec.dtype,
+        meta=meta,
+    )
 
 
 def _operand(declared: Filter, one: Any) -> Any:
-    if isinstance(one, da.Array):
-        if any(math.isnan(n) for n in one.shape):
-            message = (
-                f"{declared.name}: the chunk sizes of a dask array must be known, got shape "
-                f"{one.shape}: call its compute_chunk_sizes() first"
-            )
-            raise InputError(message)
-        return one
     if isinstance(one, np.generic):
         return one.item()
-    return one if one is None or isinstance(one, (int, float)) else np.asarray(one)
+    if not isinstance(one, da.Array):
+        return one if one is None or isinstance(one, (int, float)) else np.asarray(one)
+    if any(math.isnan(n) for n in one.shape):
+        message = (
+            f"{declared.name}: the chunk sizes of a dask array must be known, got shape "
+            f"{one.shape}: call its compute_chunk_sizes() first"
+        )
+        raise InputError(message)
+    return one
 
 
 def _source(one: Any) -> Any:
@@ -167,15 +164,12 @@ def _core(bounds: Bounds, index: Sequence[int]) -> Region:
 
 def _needed(node: Filtered, bounds: Bounds) -> list[list[Runs]]:
     """Return the pixels that the blocks along each axis need along it, their own included."""
-    axes = zip(_reach(node), bounds, node.image.spec.shape, strict=True)
-    return [
-        [needed_runs(a - before, b + after, n, node.mode) for a, b in pairwise(edges.tolist())]
-        for (before, after), edges, n in axes
-    ]
-
-
-def _reach(node: Filtered) -> Halo:
-    return tuple((max(before, 0), max(after, 0)) for before, after in node.halo)
+    needed = []
+    for halo, edges, n in zip(node.halo, bounds, node.image.spec.shape, strict=True):
+        before, after = max(halo[0], 0), max(halo[1], 0)
+        cores = pairwise(edges.tolist())
+        needed.append([needed_runs(a - before, b + after, n, node.mode) for a, b in cores])
+    return needed
 
 
 def _operands(node: Filtered | Value, arrays: Sequence[Any]) -> list[Any]:
@@ -204,28 +198,21 @@ def _compute(
     return out if out.flags.writeable else out.copy()
 
 
-@dataclass(frozen=True, eq=False)
-class _Overlapped:
-    """Computes the block at `block_id` from its chunk as `map_overlap` extended it."""
-
-    bounds: Bounds
-    depth: Halo
-
-    def __call__(
-        self, *arrays: np.ndarray, node: Filtered, block_id: tuple[int, ...]
-    ) -> np.ndarray:
-        index = node.strip(block_id)
-        axes = zip(self.bounds, index, self.depth, strict=True)
-        runs = [(_extended(edges, i, depth),) for edges, i, depth in axes]
-        return _compute(node, _core(self.bounds, index), runs, arrays, ())
+def _overlapped(
+    bounds: Bounds, depth: Halo, *arrays: np.ndarray, node: Filtered, block_id: tuple[int, ...]
+) -> np.ndarray:
+    """Compute the block at `block_id` from its chunk as `map_overlap` extended it."""
+    index = node.strip(block_id)
+    runs = [(_extended(*along),) for along in zip(bounds, index, depth, strict=True)]
+    return _compute(node, _core(bounds, index), runs, arrays, ())
 
 
 def _overlap_depth(node: Filtered, bounds: Bounds) -> Halo | None:
     """Return the depth per axis that gives every block its pixels, None where none does."""
     depth = []
-    for halo, edges, needed in zip(_reach(node), bounds, _needed(node, bounds), strict=True):
+    for halo, edges, needed in zip(node.halo, bounds, _needed(node, bounds), strict=True):
         # The only chunk of an axis holds whatever there is along it.
-        reach = halo if len(needed) > 1 else (0, 0)
+        reach = (max(halo[0], 0), max(halo[1], 0)) if len(needed) > 1 else (0, 0)
         if np.diff(edges).min() < max(reach):
             return None
         for i, runs in enumerate(needed):
@@ -243,9 +230,9 @@ def _extended(edges: np.ndarray, i: int, depth: tuple[int, int]) -> tuple[int, i
 
 
 def _gathered(
-    node: Filtered, name: str, aligned: Sequence[Any], bounds: Bounds, carried: Delayed
+    name: str, node: Filtered, carried: Delayed, aligned: Sequence[Any], bounds: Bounds
 ) -> HighLevelGraph:
-    """Return the graph of one task per block, each given the slices of chunks it needs."""
+    """Return the graph of one task per block, each given the parts of chunks it needs."""
     arrays = _arrays(aligned)
     tables = {label: _table(value, aligned, bounds) for label, value in node.values.items()}
     cuts = [
@@ -254,33 +241,27 @@ def _gathered(
     ]
     layer: Layer = {}
     for index, core in _cores(bounds):
-        cut = tuple(along[i] for along, i in zip(cuts, index, strict=True)) if core.size else ()
+        cut = tuple(along[i] for along, i in zip(cuts, index, strict=True))
         regions = [region for region, _ in boxes(cut)] if core.size else []
         parts = [[_part(layer, name, a, region, bounds) for region in regions] for a in arrays]
-        rows = _rows(layer, name, node, tables, core) if core.size else []
+        rows = _rows(layer, name, node, tables if core.size else {}, core)
         key = (name, *_insert(node, index, [0 for _ in node.leading]))
         layer[key] = (partial(_join_and_compute, core, cut), carried.key, parts, rows)
-    return _graph(name, layer, [*arrays, *tables.values(), carried])
+    return HighLevelGraph.from_collections(name, layer, [*arrays, *tables.values(), carried])
 
 
 def _join_and_compute(
-    core: Region,
-    cut: Sequence[Runs],
-    node: Filtered,
-    parts: Sequence[Sequence[np.ndarray]],
-    tables: Sequence[Any],
+    core: Region, cut: Sequence[Runs], node: Filtered, parts: Sequence[Any], tables: Sequence[Any]
 ) -> np.ndarray:
-    arrays = [_join(cut, pieces) for pieces in parts] if core.size else []
+    """Compute one block of a node from parts of chunks, for each input in the order of `boxes`."""
+    arrays = [pieces[0] for pieces in parts if pieces]
+    if any(len(pieces) > 1 for pieces in parts):
+        shape = [run_length(along) for along in cut]
+        arrays = [np.empty(shape, array.dtype) for array in arrays]
+        for array, pieces in zip(arrays, parts, strict=True):
+            for (_, place), piece in zip(boxes(cut), pieces, strict=True):
+                array[place] = piece
     return _compute(node, core, [merge_runs(along) for along in cut], arrays, tables)
-
-
-def _join(cut: Sequence[Runs], pieces: Sequence[np.ndarray]) -> np.ndarray:
-    if len(pieces) == 1:
-        return pieces[0]
-    joined = np.empty([run_length(along) for along in cut], pieces[0].dtype)
-    for (_, place), piece in zip(boxes(cut), pieces, strict=True):
-        joined[place] = piece
-    return joined
 
 
 def _cut(runs: Runs, edges: np.ndarray) -> Runs:
@@ -292,7 +273,7 @@ def _cut(runs: Runs, edges: np.ndarray) -> Runs:
     return tuple(cut)
 
 
-def _part(layer: Layer, name: str, array: da.Array, region: Region, bounds: Bounds) -> Key:
+def _part(layer: Layer, name: str, array: da.Array, region: Region, bounds: Bounds) -> Any:
     """Return the key of a region that lies in one chunk; the same part is cut only once."""
     axes = zip(bounds, region.start, strict=True)
     index = tuple(int(np.searchsorted(edges, a, side="right")) - 1 for edges, a in axes)
@@ -305,19 +286,13 @@ def _part(layer: Layer, name: str, array: da.Array, region: Region, bounds: Boun
     return key
 
 
-def _graph(name: str, layer: Layer, behind: Sequence[Any]) -> HighLevelGraph:
-    return HighLevelGraph.from_collections(name, layer, behind)
-
-
-def _shaped(value: Value, aligned: Sequence[Any], bounds: Bounds) -> Delayed:
+def _value(value: Value, aligned: Sequence[Any], bounds: Bounds) -> Delayed:
     """Return a value as users see it."""
     if not value.image.spec.size:
         message = f"{value.filter.name}: an image without pixels has no value"
         raise InputError(message)
     table = _table(value, aligned, bounds)
-    key = f"{table.key}-shaped"
-    layer: Layer = {key: (partial(shape_value, value), table.key)}
-    return Delayed(key, _graph(key, layer, [table]))
+    return delayed(partial(shape_value, value))(table, dask_key_name=f"{table.key}-shaped")
 
 
 def _table(value: Value, aligned: Sequence[Any], bounds: Bounds) -> Delayed:
@@ -326,11 +301,11 @@ def _table(value: Value, aligned: Sequence[Any], bounds: Bounds) -> Delayed:
     name, arrays = _name(value, inputs), _arrays(inputs)
     tables = {label: _table(one, aligned, bounds) for label, one in value.values.items()}
     layer: Layer = {}
-    held: dict[tuple[int, ...], Key] = {}
+    held: dict[tuple[int, ...], Any] = {}
     for index, core in _cores(bounds):
         if not core.size:
             continue
-        part: Key = (f"{name}-part", *index)
+        part: Any = (f"{name}-part", *index)
         rows = _rows(layer, name, value, tables, core)
         layer[part] = (partial(_measure, value), [(a.name, *index) for a in arrays], rows)
         here = tuple(_row_numbers(value, value, core).tolist())
@@ -341,7 +316,7 @@ def _table(value: Value, aligned: Sequence[Any], bounds: Bounds) -> Delayed:
         held[here] = part
     numbers = np.concatenate([np.array(here, dtype=np.intp) for here in held])
     layer[name] = (partial(_finish, value, np.argsort(numbers)), list(held.values()))
-    return Delayed(name, _graph(name, layer, [*arrays, *tables.values()]))
+    return Delayed(name, HighLevelGraph.from_collections(name, layer, [*arrays, *tables.values()]))
 
 
 def _measure(value: Value, arrays: Sequence[np.ndarray], tables: Sequence[Any]) -> Any:
@@ -357,9 +332,9 @@ def _finish(value: Value, order: np.ndarray, parts: Sequence[Any]) -> Any:
 
 def _rows(
     layer: Layer, name: str, node: Filtered | Value, tables: Mapping[str, Delayed], core: Region
-) -> list[Key]:
+) -> list[Any]:
     """Return the keys of the rows that a block takes of each value; blocks share them."""
-    keys: list[Key] = []
+    keys: list[Any] = []
     for label, table in tables.items():
         numbers = _row_numbers(node, node.values[label], core)
         key = (f"{name}-rows", label, *(core.start[axis] for axis in node.batch))
@@ -369,7 +344,7 @@ def _rows(
 
 
 def _row_numbers(node: Filtered | Value, value: Value, core: Region) -> np.ndarray:
-    """Return the rows of a value's table that stand for a block of `node`."""
+    """Return the rows of a value's table that stand for the batch indices of a block."""
     if isinstance(node, Value) and not node.per_batch:
         return np.zeros(1, np.intp)
     return rows_for(value, [core.runs[axis] for axis in node.batch])

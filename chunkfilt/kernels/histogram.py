@@ -13,7 +13,16 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from chunkfilt.kernels._common import as4d, jit
-from chunkfilt.kernels.rank import FLOAT, UNSIGNED, key_rule
+from chunkfilt.kernels._keys import (
+    FLOAT,
+    UNSIGNED,
+    bit_rows,
+    digit_counts,
+    flip_bits,
+    key_to_value,
+    mask_rows,
+    value_to_key,
+)
 
 __all__ = [
     "Extremes",
@@ -164,12 +173,12 @@ def extremes(block: NDArray[Any], mask: NDArray[Any] | None = None) -> Extremes:
     >>> float(found.minimum[0]), float(found.maximum[0]), int(found.nonfinite[0])
     (-1.0, 3.0, 1)
     """
-    bits, kind, consts = _bits(block)
+    bits, kind, consts = bit_rows(block)
     batch = block.shape[0]
     keys = np.empty((batch, 2), consts.dtype)
     counts = np.zeros((batch, 2), np.int64)
-    _extremes(bits, _mask_rows(block, mask), kind, consts, keys, counts)
-    values = np.ascontiguousarray(_flip(keys, kind, consts)).view(np.int8)
+    _extremes(bits, mask_rows(block, mask), kind, consts, keys, counts)
+    values = np.ascontiguousarray(flip_bits(keys, kind, consts)).view(np.int8)
     values = values.view(block.dtype.newbyteorder("="))
     values[counts[:, 0] == 0] = _greatest_and_least(values.dtype)
     return Extremes(
@@ -259,97 +268,6 @@ def interpolate(
     return out.reshape(block.shape)
 
 
-def digit_counts(
-    block: NDArray[Any],
-    shift: int,
-    bits: int,
-    prefixes: NDArray[np.uint64],
-    mask: NDArray[Any] | None = None,
-) -> NDArray[np.int64]:
-    """Count the next digit of the keys that begin with a prefix: a step of exact selection.
-
-    With ``key = value_to_key(pixel)``, counts ``(key >> shift) % 2**bits`` over the pixels with
-    ``key >> (shift + bits) == prefix``. NaN has no place in the order and is not counted.
-
-    Parameters
-    ----------
-    block : ndarray, shape (batch, *spatial)
-        bool, integers or floats to 64 bits.
-    shift, bits : int
-        Place and width of the digit; together at most 64.
-    prefixes : ndarray of uint64, shape (batch, m)
-        What stands above the digit; 0 for the first digit.
-    mask : ndarray of bool, optional
-        The shape of the block.
-
-    Returns
-    -------
-    ndarray of int64, shape (batch, m, 2**bits)
-
-    Raises
-    ------
-    ValueError
-        If the digit does not lie in 64 bits or the prefixes do not fit the block.
-
-    Examples
-    --------
-    >>> block, first = np.array([[0, 1, 5, 255]], np.uint8), np.zeros((1, 1), np.uint64)
-    >>> digit_counts(block, 4, 4, first)[0, 0, 0]
-    np.int64(3)
-    """
-    if shift < 0 or bits < 1 or shift + bits > 64:
-        raise ValueError(f"digit of {bits} bits at {shift} is not within 64 bits")
-    heads = np.ascontiguousarray(prefixes, np.uint64)
-    if heads.ndim != 2 or heads.shape[0] != block.shape[0]:
-        raise ValueError(f"prefixes of shape {heads.shape} for {block.shape[0]} batch indices")
-    data, kind, consts = _bits(block)
-    out = np.zeros((*heads.shape, 1 << bits), np.int64)
-    keep = _mask_rows(block, mask)
-    _digit_counts(data, keep, kind, consts, _offset(consts), shift, bits, heads, out)
-    return out
-
-
-def value_to_key(values: NDArray[Any]) -> NDArray[np.uint64]:
-    """Map values to unsigned keys of their own width in the same order; -0.0 has the key of 0.0.
-
-    Examples
-    --------
-    >>> value_to_key(np.array([-128, 127], np.int8))
-    array([  0, 255], dtype=uint64)
-    """
-    flat = np.asarray(values).reshape(1, -1)
-    kind, consts = key_rule(flat.dtype)
-    bits = _bits(flat)[0]
-    if kind == FLOAT:
-        bits = np.where(bits == consts[0], 0 * bits, bits)  # -0.0
-    bits = _flip(bits, kind, consts)
-    keys = bits.astype(np.int64).view(np.uint64) - _offset(consts)
-    return keys.reshape(np.shape(values))
-
-
-def key_to_value(keys: ArrayLike, dtype: DTypeLike) -> NDArray[Any]:
-    """Map keys back to the values of a dtype, the inverse of `value_to_key`.
-
-    Examples
-    --------
-    >>> key_to_value(value_to_key(np.array([-1.5])), np.float64)
-    array([-1.5])
-    """
-    native = np.dtype(dtype).newbyteorder("=")
-    kind, consts = key_rule(native)
-    wide = np.asarray(keys, np.uint64) + _offset(consts)
-    bits = wide.astype(np.int64).astype(consts.dtype)
-    bits = np.ascontiguousarray(_flip(bits, kind, consts))
-    return bits.view(native).reshape(np.shape(keys))
-
-
-def _flip(bits: NDArray[Any], kind: int, consts: NDArray[Any]) -> NDArray[Any]:
-    """Map bits to signed keys in the order of the values, or keys to bits."""
-    if kind == FLOAT:
-        return np.where(bits < 0, bits ^ consts[1], bits)
-    return bits ^ consts[0] if kind == UNSIGNED else bits
-
-
 def _greatest_and_least(dtype: np.dtype[Any]) -> tuple[float, float]:
     """Return what leaves every minimum and every maximum as it is."""
     if dtype.kind == "f":
@@ -357,35 +275,9 @@ def _greatest_and_least(dtype: np.dtype[Any]) -> tuple[float, float]:
     return (1, 0) if dtype.kind == "b" else (np.iinfo(dtype).max, np.iinfo(dtype).min)
 
 
-def _offset(consts: NDArray[Any]) -> np.uint64:
-    """Return the least signed key modulo 2**64: subtracted, it makes keys start at zero."""
-    return np.uint64(int(consts[0]) % (1 << 64))
-
-
 def _flat(block: NDArray[Any], mask: NDArray[Any] | None) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return pixels and mask as rows, one per batch index."""
-    return as4d(block).reshape(block.shape[0], -1), _mask_rows(block, mask)
-
-
-def _bits(block: NDArray[Any]) -> tuple[NDArray[Any], int, NDArray[Any]]:
-    """Return the bits of the pixels as rows of signed integers, and how to key them."""
-    kind, consts = key_rule(block.dtype)
-    native = np.ascontiguousarray(block, block.dtype.newbyteorder("="))
-    rows = native.view(consts.dtype).reshape(block.shape[0], -1)
-    rows.flags.writeable = False
-    return rows, kind, consts
-
-
-def _mask_rows(block: NDArray[Any], mask: NDArray[Any] | None) -> NDArray[Any]:
-    """Return a mask as rows of 0 and 1; rows of length zero mean no mask."""
-    if mask is None:
-        rows = np.empty((block.shape[0], 0), np.uint8)
-    elif mask.shape != block.shape:
-        raise ValueError(f"mask of shape {mask.shape} for a block of shape {block.shape}")
-    else:
-        rows = np.ascontiguousarray(mask, np.bool_).view(np.uint8).reshape(block.shape[0], -1)
-    rows.flags.writeable = False
-    return rows
+    return as4d(block).reshape(block.shape[0], -1), mask_rows(block, mask)
 
 
 def _first_level(dtype: np.dtype[Any], lo: int, hi: int) -> np.uint64:
@@ -488,28 +380,3 @@ def _interpolate(data, x, y, slopes, out):
             while x[b, k + 1] <= v:
                 k += 1
             out[b, i] = slopes[b, k] * (v - x[b, k]) + y[b, k]
-
-
-@jit
-def _digit_counts(bits, keep, kind, consts, offset, shift, width, heads, out):
-    masked = keep.shape[1] > 0
-    whole = shift + width >= 64  # a shift by 64 is undefined
-    up, down = np.uint64(shift), np.uint64(0 if whole else shift + width)
-    top = np.uint64((1 << width) - 1)
-    zero = consts[0] ^ consts[0]
-    for b in range(bits.shape[0]):
-        for i in range(np.uint64(bits.shape[1])):
-            v = bits[b, i]
-            if kind == FLOAT:
-                v = zero if v == consts[0] else v ^ (consts[1] if v < 0 else zero)
-                if v > consts[2] or v < consts[3]:
-                    continue
-            elif kind == UNSIGNED:
-                v = v ^ consts[0]
-            if masked and keep[b, i] == 0:
-                continue
-            key = np.uint64(np.int64(v)) - offset
-            head = np.uint64(0) if whole else key >> down
-            for j in range(heads.shape[1]):
-                if head == heads[b, j]:
-                    out[b, j, (key >> up) & top] += 1

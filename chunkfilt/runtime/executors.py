@@ -116,7 +116,7 @@ class Distributed:
         shared = self.client.scatter(task, broadcast=True, hash=False)
         upcoming = iter(range(count))
         indices: dict[str, int] = {}
-        ended = as_completed([], with_results=False)
+        ended = as_completed([], loop=self.client.loop)
 
         def submit() -> None:
             index = next(upcoming, None)

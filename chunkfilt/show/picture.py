@@ -115,7 +115,7 @@ def plane_index(shape: Sequence[int], spatial: Sequence[int]) -> dict[int, int]:
 
 
 def _number(value: float) -> str:
-    return f"{value:.4g}"
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 def _wrap(text: str, width: int) -> list[str]:
