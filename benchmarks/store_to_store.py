@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -60,6 +60,7 @@ class Measured:
     round: int
     wall: float  # seconds
     work: float  # seconds without the start-up: as the process itself tells
+    cpu: float  # seconds of all its threads
     peak: int  # bytes, resident
 
 
@@ -182,8 +183,10 @@ def child(name: str, *arguments: Any) -> list[str]:
     return [sys.executable, __file__, "--child", name, json.dumps(arguments)]
 
 
-def measure(command: Sequence[str], folder: Path) -> tuple[float, int, dict[str, Any]]:
-    """Run a command; return its seconds, its peak bytes and the last line it printed, as JSON.
+def measure(command: Sequence[str], folder: Path) -> tuple[float, float, int, dict[str, Any]]:
+    """Run a command; return its seconds, those of its threads, its peak bytes and what it told.
+
+    What a process tells is the last line it prints, as JSON.
 
     Raises
     ------
@@ -206,10 +209,8 @@ def measure(command: Sequence[str], folder: Path) -> tuple[float, int, dict[str,
     if process.returncode:
         raise SystemExit("\n".join([f"failed: {' '.join(command)}", *lines[-30:]]))
     peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    try:
-        return wall, peak, json.loads(lines[-1])
-    except (IndexError, ValueError):
-        return wall, peak, {}
+    cpu = usage.ru_utime + usage.ru_stime
+    return wall, cpu, peak, json.loads(lines[-1])
 
 
 class Bench:
@@ -274,8 +275,9 @@ class Bench:
         for place in (target, target.with_name(target.name + ".run")):
             shutil.rmtree(place, ignore_errors=True)
         os.sync()
-        wall, peak, told = measure(command, self.folder)
-        return Measured(job, contestant, number, wall, told.get("work", told.get("seconds")), peak)
+        wall, cpu, peak, told = measure(command, self.folder)
+        work = told["seconds"] if contestant == OURS else told["work"]
+        return Measured(job, contestant, number, wall, work, cpu, peak)
 
     def plan(self, job: str) -> dict[str, Any]:
         """Return what chunkfilt plans for a job."""
@@ -291,7 +293,7 @@ class Bench:
     def difference(self, contestant: str) -> float:
         """Return how far chunkfilt's output is from a peer's."""
         ours, theirs = str(self.target(OURS)), str(self.target(contestant))
-        told = measure(child("compare", ours, theirs, 8, 512), self.folder)[2]
+        told = measure(child("compare", ours, theirs, 8, 512), self.folder)[-1]
         return float(told["difference"])
 
 
@@ -327,6 +329,7 @@ def summarize(bench: Bench, measured: Sequence[Measured], jobs: Sequence[str]) -
                 "wall_s": statistics.median(m.wall for m in found),
                 "mpx_per_s": statistics.median(pixels / m.wall for m in found),
                 "mpx_per_s_without_start_up": statistics.median(pixels / m.work for m in found),
+                "cpu_s": statistics.median(m.cpu for m in found),
                 "peak_mb": max(m.peak for m in found) / 1e6,
             }
             for name, found in rounds.items()
@@ -336,6 +339,7 @@ def summarize(bench: Bench, measured: Sequence[Measured], jobs: Sequence[str]) -
             f"{OURS} / {word}": {
                 "speed": ratio(rounds[name], rounds[OURS], "wall"),
                 "speed_without_start_up": ratio(rounds[name], rounds[OURS], "work"),
+                "cpu": ratio(rounds[name], rounds[OURS], "cpu"),
                 "peak": ratio(rounds[OURS], rounds[name], "peak"),
             }
             for word, name in ((PEER, best), (COPY, COPY))
@@ -376,30 +380,36 @@ def markdown(report: dict[str, Any]) -> str:
     """Return the report as Markdown."""
     own, asked = report["machine"], report["asked"]
     versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
-    lines = [
+    square = "{0} x {0}".format
+    where = (
         f"{report['date']}, {own['cpu']}, {own['cores']} cores, {own['memory_gb']:.0f} GB, "
-        f"{own['system']}, Python {own['python']}; {versions}.",
+        f"{own['system']}, Python {own['python']}; {versions}."
+    )
+    what = (
+        f"{square(asked['size'])} uint16, chunks of {square(asked['chunks'])}, float32 out, "
+        f"{asked['workers']} threads, rounds: {asked['rounds']}. Mpx/s: median, in brackets "
+        "without the start-up; peak: of the process, highest."
+    )
+    lines = [
+        where,
         "",
-        f"{asked['size']} x {asked['size']} uint16, chunks of {asked['chunks']} x "
-        f"{asked['chunks']}, float32 out, {asked['workers']} threads, {asked['rounds']} rounds. "
-        "Mpx/s: median, in brackets without the start-up; peak: of the process, highest.",
+        what,
         "",
-        "| job | contestant | Mpx/s | wall, s | peak, MB |",
-        "|---|---|---|---|---|",
+        "| job | contestant | Mpx/s | wall, s | CPU, s | peak, MB |",
+        "|---|---|---|---|---|---|",
     ]
     for job, found in report["summary"].items():
         for name, row in found["contestants"].items():
             lines.append(
                 f"| {JOBS[job].title} | {name} | {row['mpx_per_s']:.0f} "
                 f"({row['mpx_per_s_without_start_up']:.0f}) | {row['wall_s']:.1f} "
-                f"| {row['peak_mb']:.0f} |"
+                f"| {row['cpu_s']:.1f} | {row['peak_mb']:.0f} |"
             )
     lines += [
         "",
         "Ratios are medians of the ratio in each round; dask-image with the faster of its chunks.",
         "",
-        "| job | speed / dask-image | speed / copy | memory / dask-image | peak of plan, MB "
-        "| block | differs by at most |",
+        "| job | speed / dask-image | speed / copy | peak / dask-image | plan, MB | block | off by |",
         "|---|---|---|---|---|---|---|",
     ]
     for job, found in report["summary"].items():
@@ -456,22 +466,24 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="store-to-store-") as scratch:
         folder = (options.folder or Path(scratch)).absolute()
         folder.mkdir(parents=True, exist_ok=True)
-        bench, warm = (Bench(folder, size, options) for size in (options.size, WARM_UP))
+        small = min(options.size, WARM_UP)
+        bench, warm = (Bench(folder, size, options) for size in (options.size, small))
         for one in (bench, warm):
             one.prepare()
         if hasattr(os, "sched_setaffinity"):
             # Codecs have threads of their own: what is asked for is the cores, too.
             cores = islice(sorted(os.sched_getaffinity(0)), options.workers)
             os.sched_setaffinity(0, set(cores))
-        say("warming up")
-        for job in options.jobs:
+        # Unmeasured: compiled code goes to the disk's cache, libraries into memory.
+        for job in options.jobs if options.size > small else ():
+            say(f"warming up: {job}")
             for contestant in warm.contestants:
                 warm.run(job, contestant, 0)
         found: dict[str, list[Any]] = {"measured": [], "difference": []}
         for kind, one in run_all(bench, options.jobs, options.rounds):
             found[kind].append(one)
         report = {
-            "date": datetime.now(timezone.utc).date().isoformat(),
+            "date": datetime.now(UTC).date().isoformat(),
             "machine": machine(),
             "versions": {name: version(name) for name in PACKAGES},
             "asked": {

@@ -187,7 +187,10 @@ class Job:
         part = self.input
         try:
             held = open_image(
-                os.path.normpath(self.folder / part.path), part.array, axes=part.axes, spatial=part.spatial
+                os.path.normpath(self.folder / part.path),
+                part.array,
+                axes=part.axes,
+                spatial=part.spatial,
             )
             node: ImageNode = Source(held.spec, held)
             ranges = {**(part.region or {}), **(part.select or {})}

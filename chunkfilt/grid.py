@@ -106,6 +106,10 @@ class ImageSpec:
     spatial: tuple[int, ...]
     leading: tuple[int, ...] = ()
 
+    def __post_init__(self) -> None:
+        # Stored pixels may have the other byte order; everything computed has the machine's.
+        object.__setattr__(self, "dtype", np.dtype(self.dtype).newbyteorder("="))
+
     @property
     def grid(self) -> tuple[int, ...]:
         """The axes that came with the image."""

@@ -92,7 +92,7 @@ def _image(node: Filtered, aligned: Sequence[Any], bounds: Bounds) -> da.Array:
         partial(_overlapped, bounds, depth),
         *_arrays(aligned),
         node=carried,
-        depth=dict(enumerate(depth)),
+        depth={axis: around if any(around) else 0 for axis, around in enumerate(depth)},
         boundary="none",
         trim=False,
         align_arrays=False,

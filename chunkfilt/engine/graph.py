@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, Protocol, TypeGuard
 
@@ -35,6 +35,7 @@ __all__ = [
     "crop_named",
     "is_image",
     "plain_axes",
+    "substitute",
     "topological",
     "value_depths",
 ]
@@ -127,7 +128,7 @@ class Filtered(_Bound):
     @property
     def lead_at(self) -> int:
         """Where the leading axes stand in the output: before the first spatial axis."""
-        return self.spatial[0]
+        return self.spatial[0] if self.spatial else self.image.spec.ndim
 
     def strip(self, runs: Sequence[Any]) -> list[Any]:
         """Return per-axis things of the output without those of the leading axes."""
@@ -347,6 +348,28 @@ def behind(node: Node) -> list[Node]:
     """Return the nodes a node takes directly, images first, then values."""
     images = [one for one in node.inputs if is_image(one)]
     return [*images, *getattr(node, "values", {}).values()]
+
+
+def substitute(targets: Iterable[Node], swap: Mapping[Node, Node]) -> dict[Node, Node]:
+    """Return every node behind `targets` as it stands with some nodes replaced.
+
+    Nodes that do not depend on a replaced one stand for themselves.
+    """
+    made: dict[Node, Node] = {}
+    for node in topological(targets):
+        if node in swap:
+            made[node] = swap[node]
+            continue
+        changes: dict[str, Any] = {}
+        inputs = tuple(made[one] if is_image(one) else one for one in node.inputs)
+        if inputs != node.inputs:
+            changes["inputs"] = inputs
+        if isinstance(node, Filtered | Value):
+            values = {name: made[one] for name, one in node.values.items()}
+            if values != node.values:
+                changes["values"] = values
+        made[node] = replace(node, **changes) if changes else node
+    return made
 
 
 def value_depths(targets: Iterable[Node]) -> dict[Value, int]:

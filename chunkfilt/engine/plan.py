@@ -8,51 +8,19 @@ alive at every step; the block chosen is the cheapest one that fits the budget.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from chunkfilt.engine.evaluate import demand
-from chunkfilt.engine.graph import (
-    Filtered,
-    ImageNode,
-    Node,
-    Source,
-    Value,
-    behind,
-    topological,
-    value_depths,
-)
-from chunkfilt.errors import BudgetError, InputError
-from chunkfilt.grid import Blocks, ImageSpec, Region, Runs, round_up, run_length
+from chunkfilt.engine.costing import Costing, Layout, Pass, format_bytes
+from chunkfilt.engine.graph import ImageNode, Source, Value, topological
+from chunkfilt.errors import InputError
+from chunkfilt.grid import Blocks, ImageSpec, round_up
 
-__all__ = ["Layout", "Plan", "Sweep", "default_chunks", "format_bytes", "make_plan"]
+__all__ = ["Layout", "Pass", "Plan", "default_chunks", "format_bytes", "make_plan"]
 
-# Costs in nanoseconds, measured on one core of a server (see benchmarks/); only their ratios
-# matter: they decide where a larger block stops paying.
-_READ, _NODE, _TASK = 2.0, 4.0, 4_000_000.0
 _FIT_LARGEST, _FIT_NARROW, _FIT_SIDE = 1 << 24, 64, 1024
 _LARGEST_BLOCK, _MEMORY_UNIT = 1 << 26, 256
-# The allocator keeps some of what was freed; measured peaks stay within this.
-_SLACK = 1.1
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How an output is cut: its write unit along the grid axes, and the chunk's bytes."""
-
-    spec: ImageSpec
-    unit: tuple[int, ...]
-    chunk_bytes: int
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """A pass that computes values, over the blocks of the images they are values of."""
-
-    values: tuple[Value, ...]
-    grid: Blocks
 
 
 @dataclass(frozen=True)
@@ -65,8 +33,8 @@ class Plan:
         Pixels of a block along the grid axes (leading axes are held in full).
     blocks : int
         Blocks, and so tasks, in one pass.
-    passes : tuple of tuple of str
-        What every pass computes; the last one writes the images, if there are any.
+    steps : tuple of Pass
+        The passes themselves; `passes` says in words what each does.
     memory : dict of str to int
         Bytes at the peak of one process, by name.
     budget : int
@@ -84,7 +52,7 @@ class Plan:
     grid_shape: tuple[int, ...]
     axes: tuple[str, ...]
     block: tuple[int, ...]
-    passes: tuple[tuple[str, ...], ...]
+    steps: tuple[Pass, ...] = field(repr=False)
     memory: Mapping[str, int]
     budget: int
     workers: int
@@ -92,7 +60,6 @@ class Plan:
     written_bytes: int
     halo_cost: float
     outputs: Mapping[str, ImageSpec]
-    sweeps: tuple[Sweep, ...] = field(default=(), repr=False)
     notes: tuple[str, ...] = ()
 
     @property
@@ -106,6 +73,11 @@ class Plan:
         return len(self.grid)
 
     @property
+    def passes(self) -> tuple[tuple[str, ...], ...]:
+        """What every pass computes; the last one writes the images, if there are any."""
+        return tuple(step.names for step in self.steps)
+
+    @property
     def peak(self) -> int:
         """Bytes of one process at its peak."""
         return sum(self.memory.values())
@@ -113,8 +85,7 @@ class Plan:
     @property
     def tasks(self) -> int:
         """Number of tasks over all passes."""
-        swept = sum(len(sweep.grid) for sweep in self.sweeps)
-        return swept + self.blocks * (len(self.passes) - len(self.sweeps))
+        return sum(len(step.grid) for step in self.steps)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan as plain data, for JSON."""
@@ -176,6 +147,7 @@ def make_plan(
     workers: int,
     base: int,
     block: Sequence[int] | None = None,
+    keep: bool = True,
     notes: Iterable[str] = (),
 ) -> Plan:
     """Plan a run.
@@ -194,6 +166,10 @@ def make_plan(
         Bytes the process uses before it holds a pixel.
     block : sequence of int, optional
         A block to use rather than the cheapest one; rounded up to whole write units.
+    keep : bool, default True
+        Whether intermediates may be kept on disk between passes.
+    notes : iterable of str
+        What was decided before.
 
     Raises
     ------
@@ -208,231 +184,34 @@ def make_plan(
     if block is not None:
         asked = zip(block, unit, grid.shape, strict=True)
         candidates = [tuple(min(round_up(b, u), round_up(n, u)) for b, u, n in asked)]
-    costing = _Costing(outputs, layouts, grid, workers, base)
-    best = costing.choose(candidates, budget)
-    sweeps: list[Sweep] = []
+    costing = Costing(outputs, layouts, grid, workers=workers, base=base, keep=keep)
+    best = costing.fitting(candidates, budget)
     memory = costing.memory(best)[0]
-    for values in costing.sweeps(best):
-        if values[0].image.spec.grid_shape == grid.shape:
-            sweeps.append(Sweep(values, Blocks(grid.shape, best)))
+    steps = []
+    for step in costing.passes(best):
+        if step.grid.shape == grid.shape:
+            steps.append(step)
             continue
-        # Values of an image of another shape (of which an output is a crop): blocks of its own.
-        named = {str(i): value for i, value in enumerate(values)}
-        inner = make_plan(named, {}, budget=budget, workers=workers, base=base)
-        sweeps.append(Sweep(values, inner.grid))
-        if inner.peak > sum(memory.values()):
-            memory = dict(inner.memory)
-    passes = [tuple(node.filter.name for node in sweep.values) for sweep in sweeps]
-    images = {name: n.spec for name, n in outputs.items() if not isinstance(n, Value)}
-    if images:
-        passes.append(tuple(f"write {name or 'image'}" for name in images))
-    read, halo_cost = costing.reading(best)
+        named = {str(i): value for i, value in enumerate(step.values)}
+        inner = make_plan(named, {}, budget=budget, workers=workers, base=base, keep=False)
+        steps.append(replace(step, grid=inner.grid))
+        memory = max(memory, dict(inner.memory), key=lambda terms: sum(terms.values()))
+    read, halo_cost = costing.reading(steps)
+    written = [node for step in steps for node in (*step.keeps, *step.images.values())]
     return Plan(
         grid_shape=grid.shape,
         axes=grid.axes,
         block=best,
-        passes=tuple(passes),
+        steps=tuple(steps),
         memory=memory,
         budget=budget,
         workers=workers,
-        read_bytes=read * max(len(passes), 1),
-        written_bytes=sum(spec.nbytes for spec in images.values()),
+        read_bytes=read,
+        written_bytes=sum(node.spec.nbytes for node in written),
         halo_cost=halo_cost,
-        outputs=images,
-        sweeps=tuple(sweeps),
-        notes=(*notes, *costing.decisions(best)),
+        outputs={n: node.spec for n, node in outputs.items() if not isinstance(node, Value)},
+        notes=(*notes, *costing.decisions(steps)),
     )
-
-
-class _Costing:
-    """What a candidate block costs in time and memory, for one graph."""
-
-    def __init__(
-        self,
-        outputs: Mapping[str, ImageNode | Value],
-        layouts: Mapping[str, Layout],
-        grid: ImageSpec,
-        workers: int,
-        base: int,
-    ) -> None:
-        self.nodes = list(outputs.values())
-        self.grid, self.workers, self.base = grid, workers, base
-        self.codec = max((one.chunk_bytes for one in layouts.values()), default=0)
-        self.depths = value_depths(self.nodes)
-        self.values = list(self.depths)
-        order = topological(self.nodes)
-        self.sources = [node for node in order if isinstance(node, Source)]
-        before = [n for v in self.values for n in topological([v]) if isinstance(n, Filtered)]
-        self.computed_before_values = list(dict.fromkeys(n.filter.name for n in before))
-
-    def sweeps(self, block: Sequence[int]) -> tuple[tuple[Value, ...], ...]:
-        """Return the values that need a pass of their own, pass by pass."""
-        wanted = set(self.nodes)
-        swept: dict[tuple[int, tuple[int, ...]], list[Value]] = {}
-        for value in self.values:
-            if value in wanted or not self._local(value, block):
-                key = (self.depths[value], value.image.spec.grid_shape)
-                swept.setdefault(key, []).append(value)
-        return tuple(tuple(values) for _, values in sorted(swept.items()))
-
-    def decisions(self, block: Sequence[int]) -> list[str]:
-        """Return what was decided about values, as notes."""
-        swept = _flat(self.sweeps(block))
-        local = dict.fromkeys(v.filter.name for v in self.values if v not in swept)
-        told = [f"{name} within each block: a block holds whole images" for name in local]
-        if swept and self.computed_before_values:
-            names = ", ".join(self.computed_before_values)
-            told.append(
-                f"{names} recomputed in every pass: cheaper than writing and reading an "
-                "intermediate"
-            )
-        return told
-
-    def choose(self, candidates: Sequence[tuple[int, ...]], budget: int) -> tuple[int, ...]:
-        """Return the cheapest candidate within the budget."""
-        fits = [block for block in candidates if sum(self.memory(block)[0].values()) <= budget]
-        if not fits:
-            self._refuse(min(candidates, key=math.prod), budget)
-        return min(fits, key=self.cost)
-
-    def memory(self, block: Sequence[int]) -> tuple[dict[str, int], str]:
-        """Return the bytes of a process by name, and the step at which a task peaks."""
-        sweeps = self.sweeps(block)
-        peak: dict[str, int] = {}
-        where = "reading"
-        for targets in self._passes(sweeps):
-            for region in self._samples(block):
-                terms, step = self._task(targets, region, _flat(sweeps))
-                if sum(terms.values()) > sum(peak.values()):
-                    peak, where = terms, step
-        peak["codec buffers"] = 3 * max(self.codec, *(_chunk_bytes(s) for s in self.sources), 0)
-        tables = sum(self._table_bytes(value) for value in _flat(sweeps))
-        scaled = {name: int(size * self.workers * _SLACK) for name, size in peak.items()}
-        return {"interpreter and libraries": self.base, **scaled, "values": 2 * tables}, where
-
-    def cost(self, block: Sequence[int]) -> float:
-        """Return nanoseconds per pixel of the image on all workers, roughly."""
-        region = self._samples(block)[0]
-        pixels = max(region.size, 1)
-        sweeps = self.sweeps(block)
-        known = dict.fromkeys(_flat(sweeps))
-        total = 0.0
-        for targets in self._passes(sweeps):
-            order, runs = demand(self._wanted(targets, region), known)
-            total += _TASK
-            for node in order:
-                if isinstance(node, Source):
-                    total += _READ * _decoded(node, runs[id(node)])
-                elif isinstance(node, Filtered):
-                    total += _NODE * _pixels(runs[id(node)])
-        count = len(Blocks(self.grid.shape, tuple(block)))
-        waves = -(-count // self.workers) * self.workers / max(count, 1)
-        # The last blocks leave workers idle: with few blocks that is a large share.
-        tail = 1 + self.workers / (2 * max(count, 1))
-        return total / pixels * waves * tail
-
-    def reading(self, block: Sequence[int]) -> tuple[int, float]:
-        """Return the bytes one pass reads, and the pixels read over the pixels there are."""
-        region = self._samples(block)[0]
-        if region.size == 0 or not self.sources:
-            return 0, 1.0
-        known = dict.fromkeys(_flat(self.sweeps(block)))
-        images = [n for n in self.nodes if not isinstance(n, Value)] or self.nodes
-        order, runs = demand(self._wanted(images, region), known)
-        read = [(n, _pixels(runs[id(n)])) for n in order if isinstance(n, Source)]
-        factor = sum(p for _, p in read) / (region.size * max(len(read), 1))
-        share = self.grid.size / region.size
-        return int(sum(p * n.spec.dtype.itemsize for n, p in read) * share), factor
-
-    def _passes(self, sweeps: Iterable[Sequence[Node]]) -> list[Sequence[Node]]:
-        """Return the targets of every pass over the blocks of this grid."""
-        own = [
-            s
-            for s in sweeps
-            if isinstance(s[0], Value) and s[0].image.spec.grid_shape == self.grid.shape
-        ]
-        images = [node for node in self.nodes if not isinstance(node, Value)]
-        return [*own, *([images] if images else [])]
-
-    def _local(self, value: Value, block: Sequence[int]) -> bool:
-        """Return whether a block holds every image whose value it needs."""
-        if not value.per_batch or not value.batch or value.image.spec.ndim != self.grid.ndim:
-            return False
-        return all(block[a] >= self.grid.shape[a] for a in value.spatial) and (
-            value.image.spec.shape == self.grid.shape
-        )
-
-    def _samples(self, block: Sequence[int]) -> list[Region]:
-        blocks = Blocks(self.grid.shape, tuple(block))
-        if len(blocks) == 0:
-            return [Region.whole(self.grid.shape)]
-        middle = 0
-        for count in blocks.counts:
-            middle = middle * count + count // 2
-        return [blocks[i] for i in dict.fromkeys((middle, 0, len(blocks) - 1))]
-
-    def _wanted(self, targets: Iterable[Node], region: Region) -> dict[Node, Sequence[Runs]]:
-        wanted: dict[Node, Sequence[Runs]] = {}
-        for node in targets:
-            spec = node.image.spec if isinstance(node, Value) else node.spec
-            runs = spec.from_grid(region).runs
-            if not isinstance(node, Value):
-                wanted[node] = runs
-                continue
-            for one in behind(node):
-                wanted[one] = [runs[a] for a in node.batch] if isinstance(one, Value) else runs
-        return wanted
-
-    def _task(
-        self, targets: Iterable[Node], region: Region, known: Iterable[Value]
-    ) -> tuple[dict[str, int], str]:
-        """Follow the evaluator through one block; return what is alive at the worst step."""
-        held = dict.fromkeys(known)
-        targets = list(targets)
-        wanted = self._wanted(targets, region)
-        order, runs = demand(wanted, held)
-        left = Counter(id(one) for n in order if n not in held for one in behind(n))
-        alive: dict[int, tuple[str, int]] = {}
-        worst: dict[str, int] = {}
-        where = "reading"
-        for node in order:
-            term, size = _patch_bytes(node, runs[id(node)], node in wanted)
-            alive[id(node)] = (term, size)
-            terms: Counter[str] = Counter({"kernel": _kernel_bytes(node, runs[id(node)])})
-            for name, bytes_held in alive.values():
-                terms[name] += bytes_held
-            if sum(terms.values()) > sum(worst.values()):
-                worst, where = dict(terms), getattr(getattr(node, "filter", None), "name", where)
-            for one in () if node in held else behind(node):
-                left[id(one)] -= 1
-                if not left[id(one)] and one not in wanted:
-                    del alive[id(one)]
-        order_of = ("input with halo", "intermediates", "kernel", "output")
-        return {name: worst[name] for name in order_of if worst.get(name)}, where
-
-    def _table_bytes(self, value: Value) -> int:
-        rule = value.filter.rules.memory
-        rows = value.rows
-        if rule is None:
-            return 64 * rows
-        return rule(value.resolved, (rows,), value.block_dtype)
-
-    def _refuse(self, block: Sequence[int], budget: int) -> None:
-        memory, where = self.memory(block)
-        needed = sum(memory.values())
-        fixed = memory["interpreter and libraries"] + memory["values"]
-        one = fixed + (needed - fixed) // self.workers
-        fewer = (
-            f" or workers: {(budget - fixed) * self.workers // (needed - fixed)}"
-            if one <= budget and self.workers > 1
-            else ""
-        )
-        message = (
-            f"{where}: the smallest block, {_shape(block, self.grid.axes)}, needs "
-            f"{format_bytes(needed)} per process, the budget is {format_bytes(budget)}: use "
-            f"memory: {format_bytes(_rounded(needed))}{fewer}, or smaller output chunks"
-        )
-        raise BudgetError(message)
 
 
 def default_chunks(
@@ -465,18 +244,6 @@ def default_chunks(
     held = " x ".join(str(by_name.get(name, 1)) for name in spec.axes)
     chosen = " x ".join(map(str, fresh))
     return fresh, f"chunks of {chosen}: the input's {held} are unfit for work in blocks"
-
-
-def format_bytes(size: float) -> str:
-    """Return bytes as people write them.
-
-    >>> format_bytes(2 << 30), format_bytes(1536), format_bytes(10)
-    ('2.0 GiB', '1.5 KiB', '10 B')
-    """
-    if size < 1024:
-        return f"{int(size)} B"
-    power = min(int(math.log(size, 1024)), 4)
-    return f"{size / 1024**power:.1f} {'_KMGT'[power]}iB"
 
 
 def _common_grid(outputs: Mapping[str, ImageNode | Value]) -> ImageSpec:
@@ -543,66 +310,6 @@ def _candidates(shape: Sequence[int], unit: Sequence[int]) -> list[tuple[int, ..
         # With many axes, growing the last ones first keeps the list short.
         found = sorted(found, key=math.prod)[-400:] if len(found) > 2000 else found
     return list(dict.fromkeys([tuple(unit), *found]))
-
-
-def _pixels(runs: Sequence[Runs]) -> int:
-    return math.prod(run_length(along) for along in runs)
-
-
-def _decoded(source: Source, runs: Sequence[Runs]) -> int:
-    """Return the pixels of all the chunks that runs touch."""
-    chunks = getattr(source.reader, "chunks", None)
-    if chunks is None:
-        return _pixels(runs)
-    touched = 1
-    for along, chunk in zip(runs, chunks, strict=True):
-        touched *= sum(round_up(b, chunk) - a // chunk * chunk for a, b in along)
-    return touched
-
-
-def _chunk_bytes(source: Source) -> int:
-    chunks = getattr(source.reader, "chunks", None)
-    return math.prod(chunks) * source.spec.dtype.itemsize if chunks else 0
-
-
-def _patch_bytes(node: Node, runs: Sequence[Runs], wanted: bool) -> tuple[str, int]:
-    if isinstance(node, Value):
-        return "intermediates", 0
-    size = _pixels(runs) * node.spec.dtype.itemsize
-    if isinstance(node, Source):
-        return "input with halo", size
-    return ("output" if wanted else "intermediates"), size
-
-
-def _kernel_bytes(node: Node, runs: Sequence[Runs]) -> int:
-    """Return what a node needs beside its inputs and its result.
-
-    The block with its halo is a copy at the image's edge and behind other nodes; a result in
-    another dtype than the kernel's is copied by the cast.
-    """
-    if not isinstance(node, Filtered):
-        return 0
-    own = [run_length(along) for along in node.strip(runs)]
-    grown = [n + sum(h) for n, h in zip(own, node.halo, strict=True)]
-    copies = 2 if node.filter.kind == "neighbourhood" else 0
-    needed = copies * math.prod(grown) * node.block_dtype.itemsize
-    core = (math.prod(own[a] for a in node.batch), *(own[a] for a in node.spatial))
-    if node.filter.rules.memory is not None:
-        needed += node.filter.rules.memory(node.resolved, core, node.block_dtype)
-    natural = node.params.get("dtype")
-    if natural is not None:
-        needed += 2 * _pixels(runs) * 8
-    return int(needed)
-
-
-def _flat(sweeps: Iterable[Iterable[Value]]) -> list[Value]:
-    return [value for sweep in sweeps for value in sweep]
-
-
-def _rounded(size: int) -> int:
-    """Return a budget a little above `size`, as a person would write it."""
-    step = 10 ** max(len(str(size)) - 2, 0)
-    return round_up(int(size * 1.02), step)
 
 
 def _shape(shape: Sequence[int], axes: Sequence[str]) -> str:

@@ -101,6 +101,10 @@ def _check_finite(name: str, nonfinite: np.ndarray, count: np.ndarray) -> None:
             "out with mask=, or replace them first"
         )
         raise InputError(message)
+    _check_some(name, count)
+
+
+def _check_some(name: str, count: np.ndarray) -> None:
     if not count.all():
         message = f"{name}: no pixel is left to measure (empty mask)"
         raise InputError(message)
@@ -264,6 +268,7 @@ def _few(values: np.ndarray) -> np.ndarray:
 
 def _present(partial: UniqueCounts, p: SimpleNamespace) -> UniqueCounts:
     """Keep the levels that occur, row by row."""
+    _check_some("unique_counts", np.array([counts.sum() for counts in partial.counts]))
     if partial.values.dtype == object:
         return partial
     kept = [counts > 0 for counts in partial.counts]
@@ -471,8 +476,8 @@ def statistics(
     Returns
     -------
     Statistics
-        ``pixels`` (their number), ``min``, ``max``, ``mean``, ``variance``, ``std`` and ``percentiles``, for
-        each batch index.
+        ``pixels`` (their number), ``min``, ``max``, ``mean``, ``variance``, ``std`` and
+        ``percentiles``, for each batch index.
 
     Raises
     ------

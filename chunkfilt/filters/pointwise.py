@@ -187,6 +187,9 @@ def _limits(p: SimpleNamespace, dtypes: Any) -> None:
     if p.min is None and p.max is None:
         message = "needs min or max (or both)"
         raise ValueError(message)
+    if any(limit is not None and np.isnan(limit) for limit in (p.min, p.max)):
+        message = f"min and max must be numbers, got min={p.min!r}, max={p.max!r}"
+        raise ValueError(message)
     if p.min is not None and p.max is not None and p.min > p.max:
         message = f"min must be <= max, got min={p.min!r}, max={p.max!r}"
         raise ValueError(message)

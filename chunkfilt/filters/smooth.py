@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Annotated, Any
 
@@ -58,7 +59,12 @@ def _weights(p: SimpleNamespace) -> dict[str, Any]:
     return {"terms": (tuple(gaussian_weights(s, o, r) for s, o, r in axes),)}
 
 
-@image_filter(halo=_halo, prepare=_weights)
+def _cost(p: SimpleNamespace, prepared: Mapping[str, Any]) -> float:
+    """Return nanoseconds per pixel: measured at about a twelfth for every tap."""
+    return 1.0 + 0.08 * sum(len(weights) for term in prepared["terms"] for weights in term)
+
+
+@image_filter(halo=_halo, prepare=_weights, cost=_cost)
 def gaussian(
     block: np.ndarray,
     *,

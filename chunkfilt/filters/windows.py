@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -39,6 +41,12 @@ def _halo(p: SimpleNamespace) -> Halo:
     return window_halo(shape, p.origin)
 
 
+def _cost(p: SimpleNamespace, prepared: Mapping[str, Any]) -> float:
+    """Return nanoseconds per pixel: a box costs the same at any size, a footprint its pixels."""
+    mask = prepared["mask"]
+    return 3.0 if mask is None else 3.0 + 0.03 * int(mask.sum())
+
+
 def _window(p: SimpleNamespace) -> dict[str, Any]:
     """Settle size or footprint once; a footprint without holes is a box, which is faster."""
     full = p.footprint is None or bool(p.footprint.all())
@@ -49,7 +57,7 @@ def _sum_dtype(p: SimpleNamespace, dtypes: Any) -> np.dtype:
     return real_like(p, dtypes) if dtypes[0].kind == "f" else np.dtype(np.float64)
 
 
-@image_filter(halo=_halo, prepare=_window)
+@image_filter(halo=_halo, prepare=_window, cost=_cost)
 def mean(
     block: np.ndarray,
     *,
@@ -97,7 +105,7 @@ def mean(
     return taps.footprint_mean(block, mask)
 
 
-@image_filter(halo=_halo, prepare=_window, dtype=_sum_dtype)
+@image_filter(halo=_halo, prepare=_window, dtype=_sum_dtype, cost=_cost)
 def sum(  # noqa: A001 - the field's name for it
     block: np.ndarray,
     *,
@@ -144,7 +152,7 @@ def sum(  # noqa: A001 - the field's name for it
     return taps.footprint_sum(block, mask)
 
 
-@image_filter(halo=_halo, prepare=_window)
+@image_filter(halo=_halo, prepare=_window, cost=_cost)
 def variance(
     block: np.ndarray,
     *,
@@ -196,7 +204,7 @@ def variance(
     return taps.footprint_variance(block, mask, ddof)
 
 
-@image_filter(halo=_halo, prepare=_window)
+@image_filter(halo=_halo, prepare=_window, cost=_cost)
 def std(
     block: np.ndarray,
     *,
@@ -246,7 +254,7 @@ def std(
     return taps.footprint_variance(block, mask, ddof, sqrt=True)
 
 
-@image_filter(halo=_halo, prepare=_window, dtype=same, selection=True)
+@image_filter(halo=_halo, prepare=_window, dtype=same, selection=True, cost=_cost)
 def minimum(
     block: np.ndarray,
     *,
@@ -290,7 +298,7 @@ def minimum(
     return box.box_min(block, window) if mask is None else taps.footprint_min(block, mask)
 
 
-@image_filter(halo=_halo, prepare=_window, dtype=same, selection=True)
+@image_filter(halo=_halo, prepare=_window, dtype=same, selection=True, cost=_cost)
 def maximum(
     block: np.ndarray,
     *,
@@ -334,7 +342,14 @@ def maximum(
     return box.box_max(block, window) if mask is None else taps.footprint_max(block, mask)
 
 
-@image_filter(halo=_halo, prepare=_window, dtype=same, selection=True)
+def _median_cost(p: SimpleNamespace, prepared: Mapping[str, Any]) -> float:
+    """Return nanoseconds per pixel: networks grow with the window, the sliding way does not."""
+    mask = prepared["mask"]
+    n = math.prod(prepared["window"]) if mask is None else int(mask.sum())
+    return min(1.0 + 0.05 * n**1.3, 70.0)
+
+
+@image_filter(halo=_halo, prepare=_window, dtype=same, selection=True, cost=_median_cost)
 def median(
     block: np.ndarray,
     *,

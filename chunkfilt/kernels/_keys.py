@@ -1,8 +1,8 @@
 """Keys: integers in the order of the values, and exact selection by the digits of keys.
 
 The bits of every dtype become signed integers of their own width whose order is the order of the
-values: those of floats by the sign-flip trick, those of bool and unsigned integers by their first
-bit. So whatever compares pixels can compare integers.
+values: those of floats by the sign-flip trick, those of bool and unsigned integers by turning the
+first bit over. So whatever compares pixels can compare integers.
 """
 
 from __future__ import annotations

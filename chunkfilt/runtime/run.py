@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import resource
+import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +19,13 @@ import numpy as np
 from chunkfilt.engine.graph import ImageNode, Source, Value, topological
 from chunkfilt.engine.plan import Layout, Plan, default_chunks, make_plan
 from chunkfilt.errors import ChunkfiltError, InputError, RunError
-from chunkfilt.grid import Region
+from chunkfilt.grid import Blocks, Region
 from chunkfilt.kernels.checksum import format_checksum
 from chunkfilt.runtime import provenance
 from chunkfilt.runtime.executors import SCHEDULERS, Executor, available_cores, make_executor
 from chunkfilt.runtime.progress import Report, RunFinished, silent
 from chunkfilt.runtime.tables import value_document, write_table
-from chunkfilt.runtime.tasks import Writer, reporter, sweep_images, sweep_values
+from chunkfilt.runtime.tasks import run_passes
 from chunkfilt.storage.zarr_store import (
     ArrayLayout,
     ZarrImage,
@@ -38,6 +40,7 @@ __all__ = ["OutputOptions", "RunOptions", "RunResult", "compute", "plan_run", "r
 
 DEFAULT_MEMORY = 2 << 30
 _SMALL_JSON = 64 * 1024
+_KEPT_CHUNK = 1024
 
 
 @dataclass(frozen=True)
@@ -174,10 +177,13 @@ def run(
         arrays = create_output(place, layouts, group=group, attributes={"chunkfilt": record})
         _write_run(place, plan, record, {})
         try:
-            checksums, found = _passes(outputs, arrays, plan, executor, report)
+            steps = plan.steps if plan.blocks else ()
+            found, checksums = run_passes(steps, arrays, executor, report, keep=_keeper(place))
         except Exception as error:
             raise _stopped(error, place) from error
-    texts = {name: format_checksum(total) for name, total in checksums.items()}
+        finally:
+            shutil.rmtree(run_folder(place) / "intermediate", ignore_errors=True)
+    texts = {name: format_checksum(checksums.get(name, 0)) for name in layouts}
     tables = _store_values(place, {n: found[v] for n, v in outputs.items() if isinstance(v, Value)})
     record |= {"finished": True, "checksums": texts, **tables}
     write_attributes(place, {"chunkfilt": record})
@@ -204,15 +210,13 @@ def compute(
 ) -> tuple[dict[str, np.ndarray], dict[Value, Any]]:
     """Compute images in memory, on all cores; also return the values they took."""
     results = {name: np.empty(n.spec.shape, n.spec.dtype) for name, n in outputs.items()}
-    writers = {name: (node, ArrayWriter(results[name])) for name, node in outputs.items()}
     options = options or RunOptions()
     found = dict(known or {})
     if all(result.size for result in results.values()):
         plan = _memory_plan(outputs, options)
-        begin = reporter(report, len(plan.passes))
+        stores = {name: ArrayStore(result) for name, result in results.items()}
         with _executor(options) as executor:
-            found = sweep_values(plan.sweeps, executor, begin, found)
-            sweep_images(writers, plan.grid, executor, begin, found, checksum=False)
+            found, _ = run_passes(plan.steps, stores, executor, report, known=found, checksum=False)
     return results, found
 
 
@@ -227,14 +231,13 @@ def values_of(
     options = options or RunOptions()
     plan = _memory_plan({str(i): node for i, node in enumerate(outputs)}, options)
     _refuse_empty(plan)
-    begin = reporter(report, len(plan.passes))
     with _executor(options) as executor:
-        return sweep_values(plan.sweeps, executor, begin, known)
+        return run_passes(plan.steps, {}, executor, report, known=known)[0]
 
 
 @dataclass(frozen=True)
-class ArrayWriter:
-    """Writes blocks into an array in memory."""
+class ArrayStore:
+    """Keeps blocks in an array in memory."""
 
     array: np.ndarray
 
@@ -268,23 +271,21 @@ def _executor(options: RunOptions) -> Iterator[Executor]:
         executor.close()
 
 
-def _passes(
-    outputs: Mapping[str, ImageNode | Value],
-    arrays: Mapping[str, ZarrImage],
-    plan: Plan,
-    executor: Executor,
-    report: Report,
-) -> tuple[dict[str, int], dict[Value, Any]]:
-    begin = reporter(report, len(plan.passes))
-    found: dict[Value, Any] = {}
-    if plan.blocks:
-        found = sweep_values(plan.sweeps, executor, begin)
-    writers: dict[str, tuple[ImageNode, Writer]] = {
-        name: (node, arrays[name]) for name, node in outputs.items() if not isinstance(node, Value)
-    }
-    if not writers:
-        return {}, found
-    return sweep_images(writers, plan.grid, executor, begin, found), found
+def _keeper(place: Path) -> Callable[[ImageNode, Blocks], ZarrImage]:
+    """Return what makes intermediates: uncompressed arrays in the run's folder."""
+    count = itertools.count()
+
+    def keep(node: ImageNode, grid: Blocks) -> ZarrImage:
+        folder = run_folder(place) / "intermediate" / f"{next(count)}.zarr"
+        side = zip(grid.block, node.spec.shape, node.spec.grid, strict=True)
+        chunks = tuple(
+            min(_KEPT_CHUNK, b) if a in node.spec.spatial and b % _KEPT_CHUNK == 0 else min(b, n)
+            for b, n, a in side
+        )
+        layout = ArrayLayout(node.spec, chunks, None, None)
+        return create_output(folder, {"": layout}, group=False, attributes={})[""]
+
+    return keep
 
 
 def _layout(node: ImageNode, output: OutputOptions) -> tuple[ArrayLayout, str | None]:

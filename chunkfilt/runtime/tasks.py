@@ -1,31 +1,28 @@
-"""The two tasks of a pass, and the passes themselves: values first, then images."""
+"""The task of a block, and the passes over all blocks."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
+from chunkfilt.engine.costing import Pass
 from chunkfilt.engine.evaluate import Patch, chunk_value, evaluate, extract
-from chunkfilt.engine.graph import ImageNode, Node, Value, behind, is_image
-from chunkfilt.engine.plan import Sweep
+from chunkfilt.engine.graph import ImageNode, Node, Source, Value, behind, is_image, substitute
 from chunkfilt.engine.values import join_rows, row_numbers, take_rows
 from chunkfilt.grid import Blocks, Region, Runs
 from chunkfilt.kernels.checksum import combine_checksums, image_checksum
 from chunkfilt.runtime.executors import Executor
 from chunkfilt.runtime.progress import BlockDone, PassStarted, Report
 
-__all__ = ["Begin", "Writer", "reporter", "sweep_images", "sweep_values"]
-
-# Announces a pass by what it computes and its number of blocks; gives what counts the blocks.
-Begin = Callable[[Sequence[str], int], Callable[[int], None]]
+__all__ = ["BlockTask", "Store", "run_passes"]
 
 
-class Writer(Protocol):
-    """Where an output's pixels go."""
+class Store(Protocol):
+    """Where an image's pixels go."""
 
     def write(self, region: Region, data: np.ndarray) -> None:
         """Store the pixels of whole write units."""
@@ -33,48 +30,41 @@ class Writer(Protocol):
 
 
 @dataclass(frozen=True)
-class ImageTask:
-    """Compute one block of every output, store it, return its checksums."""
+class BlockTask:
+    """Compute one block: store the images, return their checksums and the values' partials.
 
-    outputs: Mapping[str, tuple[ImageNode, Writer]]
-    grid: Blocks
-    known: Mapping[Value, Any] = field(default_factory=dict)
-    checksum: bool = True
-
-    def __call__(self, index: int) -> dict[str, int]:
-        """Return the checksum of the block for each output."""
-        here = self.grid[index]
-        wanted: dict[Node, Sequence[Runs]] = {
-            node: node.spec.from_grid(here).runs for node, _ in self.outputs.values()
-        }
-        patches = evaluate(wanted, self.known)
-        sums = {}
-        for name, (node, writer) in self.outputs.items():
-            region = node.spec.from_grid(here)
-            data = extract(node, patches[node], region)
-            writer.write(region, data)
-            sums[name] = image_checksum(data, region.start, node.spec.shape) if self.checksum else 0
-        return sums
-
-
-@dataclass(frozen=True)
-class ValueTask:
-    """Compute one block's partials of the values of a pass."""
+    Tasks share nothing and may be run again: the same block gives the same bytes.
+    """
 
     values: Sequence[Value]
+    images: Mapping[str, tuple[ImageNode, Store]]
     grid: Blocks
     known: Mapping[Value, Any]
+    checksum: bool
 
-    def __call__(self, index: int) -> list[Any]:
-        """Return one partial for each value."""
+    def __call__(self, index: int) -> tuple[list[Any], dict[str, int]]:
+        """Return one partial for each value, and one checksum for each image."""
         here = self.grid[index]
+        patches = evaluate(self._wanted(here), self.known)
+        partials = [self._partial(value, here, patches) for value in self.values]
+        sums = {}
+        for name, (node, store) in self.images.items():
+            region = node.spec.from_grid(here)
+            data = extract(node, patches[node], region)
+            store.write(region, data)
+            if self.checksum:
+                sums[name] = image_checksum(data, region.start, node.spec.shape)
+        return partials, sums
+
+    def _wanted(self, here: Region) -> dict[Node, Sequence[Runs]]:
         wanted: dict[Node, Sequence[Runs]] = {}
+        for node, _ in self.images.values():
+            wanted[node] = node.spec.from_grid(here).runs
         for value in self.values:
             runs = value.image.spec.from_grid(here).runs
             for one in behind(value):
                 wanted[one] = [runs[a] for a in value.batch] if isinstance(one, Value) else runs
-        patches = evaluate(wanted, self.known)
-        return [self._partial(value, here, patches) for value in self.values]
+        return wanted
 
     def _partial(self, value: Value, here: Region, patches: Mapping[Node, Patch]) -> Any:
         region = value.image.spec.from_grid(here)
@@ -105,7 +95,7 @@ class _Tables:
 
     def _combine(self, index: int, partial: Any) -> None:
         region = self.value.image.spec.from_grid(self.grid[index])
-        rows = (0,)
+        rows: tuple[int, ...] = (0,)
         if self.value.per_batch:
             runs = [region.runs[a] for a in self.value.batch]
             rows = tuple(row_numbers(runs, self.value.batch_shape).tolist())
@@ -121,64 +111,88 @@ class _Tables:
         return joined if final is None else final(joined, self.value.resolved)
 
 
-def sweep_values(
-    sweeps: Iterable[Sweep],
+def run_passes(
+    passes: Sequence[Pass],
+    stores: Mapping[str, Store],
     executor: Executor,
-    begin: Begin,
+    report: Report,
+    *,
     known: Mapping[Value, Any] | None = None,
-) -> dict[Value, Any]:
-    """Compute whole-image values, one pass for each level of them."""
-    found: dict[Value, Any] = dict(known or {})
-    for sweep in sweeps:
-        values = [value for value in sweep.values if value not in found]
-        grid = sweep.grid
-        if not values:
+    keep: Callable[[ImageNode, Blocks], Any] | None = None,
+    checksum: bool = True,
+) -> tuple[dict[Value, Any], dict[str, int]]:
+    """Carry out passes one after the other.
+
+    Parameters
+    ----------
+    stores : mapping
+        Where each image of the passes goes, by name.
+    known : mapping, optional
+        Values found before; a pass for nothing else is left out.
+    keep : callable, optional
+        ``keep(node, grid)`` makes a place that an intermediate is written to and read from.
+    checksum : bool
+        Whether to add up the images' checksums.
+
+    Returns
+    -------
+    values, checksums : dict, dict
+    """
+    found = dict(known or {})
+    totals: dict[str, int] = {}
+    swap: dict[Node, Node] = {}
+    later = [node for step in passes for node in step.targets]
+    for number, step in enumerate(passes, 1):
+        values = [value for value in step.values if value not in found]
+        if not (values or step.images or step.keeps):
             continue
-        step = begin([value.filter.name for value in values], len(grid))
-        tables = [_Tables(value, grid) for value in values]
-        for index, partials in executor.execute(ValueTask(values, grid, dict(found)), len(grid)):
+        kept = {
+            f"keep {i}": (node, keep(node, step.grid))
+            for i, node in enumerate(step.keeps)
+            if keep is not None
+        }
+        images: dict[str, tuple[Any, Store]] = {
+            name: (swap.get(node, node), stores[name]) for name, node in step.images.items()
+        }
+        task = BlockTask(
+            [_as(value, swap) for value in values],
+            {**images, **kept},
+            step.grid,
+            {_as(value, swap): table for value, table in found.items()},
+            checksum,
+        )
+        totals |= dict.fromkeys(images, 0)
+        tables = [_Tables(value, step.grid) for value in values]
+        count = _counter(report, PassStarted(number, len(passes), step.names, len(step.grid)))
+        for index, (partials, sums) in executor.execute(task, len(step.grid)):
             for table, partial in zip(tables, partials, strict=True):
                 table.add(index, partial)
-            step(grid[index].size)
+            for name in images if checksum else ():
+                totals[name] = combine_checksums(totals[name], sums[name])
+            count(step.grid[index].size)
         found.update({value: t.table() for value, t in zip(values, tables, strict=True)})
-    return found
+        if kept:
+            sources: dict[Node, Node] = {n: Source(n.spec, store) for n, store in kept.values()}
+            swap = substitute(later, sources)
+    return found, totals
 
 
-def sweep_images(
-    outputs: Mapping[str, tuple[ImageNode, Writer]],
-    grid: Blocks,
-    executor: Executor,
-    begin: Begin,
-    known: Mapping[Value, Any],
-    *,
-    checksum: bool = True,
-) -> dict[str, int]:
-    """Compute and store every block of every output; return the images' checksums."""
-    step = begin([f"write {name or 'image'}" for name in outputs], len(grid))
-    totals = dict.fromkeys(outputs, 0)
-    task = ImageTask(outputs, grid, known, checksum)
-    for index, sums in executor.execute(task, len(grid)):
-        for name, one in sums.items():
-            totals[name] = combine_checksums(totals[name], one)
-        step(grid[index].size)
-    return totals
+def _as(value: Value, swap: Mapping[Node, Node]) -> Value:
+    """Return a value as it stands once intermediates are kept."""
+    now = swap.get(value, value)
+    assert isinstance(now, Value)
+    return now
 
 
-def reporter(report: Report, passes: int) -> Begin:
-    """Return the function that announces a pass and gives the one that counts its blocks."""
-    number = [0]
+def _counter(report: Report, started: PassStarted) -> Callable[[int], None]:
+    """Announce a pass; return what counts its blocks."""
+    report(started)
+    since = time.perf_counter()
+    done = [0, 0]
 
-    def begin(computes: Sequence[str], blocks: int) -> Callable[[int], None]:
-        number[0] += 1
-        report(PassStarted(number[0], passes, tuple(computes), blocks))
-        started = time.perf_counter()
-        done = [0, 0]
+    def count(pixels: int) -> None:
+        done[0] += 1
+        done[1] += pixels
+        report(BlockDone(done[0], started.blocks, done[1], time.perf_counter() - since))
 
-        def step(size: int) -> None:
-            done[0] += 1
-            done[1] += size
-            report(BlockDone(done[0], blocks, done[1], time.perf_counter() - started))
-
-        return step
-
-    return begin
+    return count

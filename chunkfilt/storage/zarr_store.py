@@ -58,7 +58,8 @@ def pipeline() -> Iterator[None]:
 class ZarrImage:
     """One array of a store as an image: what is known of it, and its pixels region by region.
 
-    `record` is what the run that wrote it recorded; empty for images from elsewhere.  Travels between processes as its path; every process opens the array for itself.
+    `record` is what the run that wrote it recorded; empty for images from elsewhere.  Travels
+    between processes as its path; every process opens the array for itself.
     """
 
     path: str

@@ -1,0 +1,397 @@
+"""What a candidate block costs, in time and in memory; the planner chooses by it.
+
+The costing walks the graph as the evaluator will, for a block in the middle and at both ends of
+the image, and adds up what is alive at every step.  Integers and rough nanoseconds: no pixel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from chunkfilt.engine.evaluate import demand
+from chunkfilt.engine.graph import (
+    Filtered,
+    ImageNode,
+    Node,
+    Source,
+    Value,
+    behind,
+    substitute,
+    topological,
+    value_depths,
+)
+from chunkfilt.errors import BudgetError
+from chunkfilt.grid import Blocks, ImageSpec, Region, Runs, round_up, run_length
+
+__all__ = ["Costing", "Layout", "Pass", "format_bytes"]
+
+# Nanoseconds of one core, measured on a server (see benchmarks/); only their ratios matter: they
+# decide where a larger block stops paying, and whether an intermediate is worth keeping.
+_READ_PIXEL, _READ_BYTE, _WRITE_BYTE = 1.0, 0.5, 2.0
+_NODE, _TASK = 3.0, 4_000_000.0
+# The allocator keeps some of what was freed; measured peaks stay within this.
+_SLACK = 1.1
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How an output is cut: its write unit along the grid axes, and the chunk's bytes."""
+
+    spec: ImageSpec
+    unit: tuple[int, ...]
+    chunk_bytes: int
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One sweep over the blocks: values to compute, images to write, intermediates to keep."""
+
+    values: tuple[Value, ...]
+    images: Mapping[str, ImageNode]
+    keeps: tuple[Filtered, ...]
+    grid: Blocks
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the pass does, in words."""
+        return (
+            *(value.filter.name for value in self.values),
+            *(f"keep {node.filter.name}" for node in self.keeps),
+            *(f"write {name or 'image'}" for name in self.images),
+        )
+
+    @property
+    def targets(self) -> tuple[Node, ...]:
+        """The nodes the pass is about."""
+        return (*self.values, *self.keeps, *self.images.values())
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Stands for an intermediate that an earlier pass has written, uncompressed."""
+
+    def read(self, region: Region) -> np.ndarray:
+        """Never called: plans hold no pixels."""
+        raise AssertionError(region)
+
+
+class Costing:
+    """What blocks cost in time and memory, for one graph."""
+
+    def __init__(
+        self,
+        outputs: Mapping[str, ImageNode | Value],
+        layouts: Mapping[str, Layout],
+        grid: ImageSpec,
+        *,
+        workers: int,
+        base: int,
+        keep: bool,
+    ) -> None:
+        self.outputs, self.grid = outputs, grid
+        self.workers, self.base, self.keep = workers, base, keep
+        self.codec = max((one.chunk_bytes for one in layouts.values()), default=0)
+        self.depths = value_depths(outputs.values())
+
+    def passes(self, block: Sequence[int]) -> list[Pass]:
+        """Return the sweeps that blocks of this size take, values first.
+
+        Values of an image of another shape than the outputs' (of which an output is a crop) come
+        with the blocks of that shape; the planner chooses those.
+        """
+        wanted = set(self.outputs.values())
+        swept: dict[tuple[int, tuple[int, ...]], list[Value]] = {}
+        for value, depth in self.depths.items():
+            if value in wanted or not self._local(value, block):
+                swept.setdefault((depth, value.image.spec.grid_shape), []).append(value)
+        found = [
+            Pass(tuple(values), {}, (), Blocks(shape, tuple(block) if self._own(shape) else shape))
+            for (_, shape), values in sorted(swept.items(), key=lambda item: item[0])
+        ]
+        images = {n: node for n, node in self.outputs.items() if not isinstance(node, Value)}
+        if images:
+            found.append(Pass((), images, (), Blocks(self.grid.shape, tuple(block))))
+        return self._with_keeps(found) if self.keep else found
+
+    def fitting(self, candidates: Sequence[tuple[int, ...]], budget: int) -> tuple[int, ...]:
+        """Return the cheapest candidate within the budget.
+
+        Raises
+        ------
+        BudgetError
+            If there is none; the message names the node and the smallest budget that works.
+        """
+        fits = [block for block in candidates if sum(self.memory(block)[0].values()) <= budget]
+        if not fits:
+            self._refuse(min(candidates, key=math.prod), budget)
+        return min(fits, key=self.cost)
+
+    def memory(self, block: Sequence[int]) -> tuple[dict[str, int], str]:
+        """Return the bytes of a process by name, and the step at which a task peaks."""
+        passes = self.passes(block)
+        swept = [value for one in passes for value in one.values]
+        peak: dict[str, int] = {}
+        where = "reading"
+        chunk = self.codec
+        for one, targets, known in self._followed(passes):
+            for region in _samples(one.grid):
+                terms, step = _task(targets, region, known)
+                if sum(terms.values()) > sum(peak.values()):
+                    peak, where = terms, step
+            sources = [n for n in topological(targets) if isinstance(n, Source)]
+            chunk = max(chunk, *(_chunk_bytes(source) for source in sources), 0)
+        peak["codec buffers"] = 3 * chunk
+        tables = sum(_table_bytes(value) for value in swept)
+        scaled = {name: int(size * self.workers * _SLACK) for name, size in peak.items()}
+        return {"interpreter and libraries": self.base, **scaled, "values": 2 * tables}, where
+
+    def cost(self, block: Sequence[int]) -> float:
+        """Return nanoseconds per pixel of the image on all workers, roughly."""
+        count = len(Blocks(self.grid.shape, tuple(block)))
+        waves = -(-count // self.workers) * self.workers / max(count, 1)
+        # The last blocks leave workers idle: with few blocks that is a large share.
+        tail = 1 + self.workers / (2 * max(count, 1))
+        return self._time(self.passes(block)) * waves * tail
+
+    def reading(self, passes: Sequence[Pass]) -> tuple[int, float]:
+        """Return the bytes all passes read, and the most pixels one reads per pixel there is."""
+        total, worst = 0.0, 1.0
+        for one, targets, known in self._followed(passes):
+            region = _samples(one.grid)[0]
+            if region.size == 0:
+                continue
+            order, runs = demand(_wanted(targets, region), dict.fromkeys(known))
+            share = math.prod(one.grid.shape) / region.size
+            for node in order:
+                if isinstance(node, Source):
+                    read = _pixels(runs[id(node)]) * share
+                    total += read * node.spec.dtype.itemsize
+                    worst = max(worst, read / max(node.spec.size, 1))
+        return int(total), worst
+
+    def decisions(self, passes: Sequence[Pass]) -> list[str]:
+        """Return what was decided about values, as notes."""
+        swept = [value for one in passes for value in one.values]
+        local = dict.fromkeys(v.filter.name for v in self.depths if v not in swept)
+        told = [f"{name} within each block: a block holds whole images" for name in local]
+        kept = [node for one in passes for node in one.keeps]
+        told += [
+            f"{node.filter.name} kept on disk for the later passes: cheaper than computing it again"
+            for node in kept
+        ]
+        before = [n for v in swept for n in topological([v]) if isinstance(n, Filtered)]
+        again = dict.fromkeys(n.filter.name for n in before)
+        if again and not kept and self.keep and len(passes) > 1:
+            told.append(
+                f"{', '.join(again)} computed in every pass: cheaper than keeping the result"
+            )
+        return told
+
+    def _with_keeps(self, passes: list[Pass]) -> list[Pass]:
+        """Keep the image behind the first values on disk, where that is cheaper."""
+        if len(passes) < 2 or not passes[0].values or not self._own(passes[0].grid.shape):
+            return passes
+        images = [value.image for value in passes[0].values]
+        kept = tuple(dict.fromkeys(n for n in images if isinstance(n, Filtered)))
+        if not kept or any(node.leading or node.spec.leading for node in kept):
+            return passes
+        first = Pass(passes[0].values, passes[0].images, kept, passes[0].grid)
+        keeping = [first, *passes[1:]]
+        return keeping if self._time(keeping) < self._time(passes) else passes
+
+    def _followed(self, passes: Sequence[Pass]) -> list[tuple[Pass, list[Node], list[Value]]]:
+        """Return each pass with its targets, and the values a pass computes.
+
+        Both as they stand once intermediates are kept.
+        """
+        followed = []
+        swap: dict[Node, Node] = {}
+        swept = [value for one in passes for value in one.values]
+        for one in passes:
+            targets = [swap.get(node, node) for node in one.targets]
+            known = [found for v in swept if isinstance(found := swap.get(v, v), Value)]
+            followed.append((one, targets, known))
+            if one.keeps:
+                later = [n for other in passes for n in other.targets]
+                kept: dict[Node, Node] = {n: Source(n.spec, _Kept()) for n in one.keeps}
+                swap = substitute(later, kept)
+        return followed
+
+    def _time(self, passes: Sequence[Pass]) -> float:
+        """Return nanoseconds of core time per pixel of the image, over all passes."""
+        total = 0.0
+        for one, targets, known in self._followed(passes):
+            region = _samples(one.grid)[0]
+            order, runs = demand(_wanted(targets, region), dict.fromkeys(known))
+            spent = _TASK
+            for node in order:
+                spent += _node_time(node, runs[id(node)])
+            written = sum(node.spec.dtype.itemsize for node in (*one.keeps, *one.images.values()))
+            spent += _WRITE_BYTE * written * region.size
+            total += spent / max(region.size, 1)
+        return total
+
+    def _own(self, shape: Sequence[int]) -> bool:
+        return tuple(shape) == self.grid.shape
+
+    def _local(self, value: Value, block: Sequence[int]) -> bool:
+        """Return whether a block holds every image whose value it needs."""
+        if not value.per_batch or not value.batch or value.image.spec.shape != self.grid.shape:
+            return False
+        return all(block[a] >= self.grid.shape[a] for a in value.spatial)
+
+    def _refuse(self, block: Sequence[int], budget: int) -> None:
+        memory, where = self.memory(block)
+        needed = sum(memory.values())
+        fixed = memory["interpreter and libraries"] + memory["values"]
+        one = fixed + (needed - fixed) // self.workers
+        fewer = (
+            f" or workers: {(budget - fixed) * self.workers // (needed - fixed)}"
+            if one <= budget and self.workers > 1
+            else ""
+        )
+        shape = " x ".join(f"{n} {a}" for a, n in zip(self.grid.axes, block, strict=True))
+        message = (
+            f"{where}: the smallest block, {shape}, needs {format_bytes(needed)} per process, the "
+            f"budget is {format_bytes(budget)}: use memory: {_budget_text(needed)}{fewer}, or "
+            "smaller output chunks"
+        )
+        raise BudgetError(message)
+
+
+def format_bytes(size: float) -> str:
+    """Return bytes as people write them.
+
+    >>> format_bytes(2 << 30), format_bytes(1536), format_bytes(10)
+    ('2.0 GiB', '1.5 KiB', '10 B')
+    """
+    if size < 1024:
+        return f"{int(size)} B"
+    power = min(int(math.log(size, 1024)), 4)
+    return f"{size / 1024**power:.1f} {'_KMGT'[power]}iB"
+
+
+def _budget_text(needed: int) -> str:
+    """Return a budget a little above `needed`, as a person would write it."""
+    return f"{-(-int(needed * 1.03) // (1 << 20))} MiB"
+
+
+def _samples(blocks: Blocks) -> list[Region]:
+    """Return the block in the middle, the first and the last one."""
+    if len(blocks) == 0:
+        return [Region.whole(blocks.shape)]
+    middle = 0
+    for count in blocks.counts:
+        middle = middle * count + count // 2
+    return [blocks[i] for i in dict.fromkeys((middle, 0, len(blocks) - 1))]
+
+
+def _wanted(targets: Iterable[Node], region: Region) -> dict[Node, Sequence[Runs]]:
+    wanted: dict[Node, Sequence[Runs]] = {}
+    for node in targets:
+        spec = node.image.spec if isinstance(node, Value) else node.spec
+        runs = spec.from_grid(region).runs
+        if not isinstance(node, Value):
+            wanted[node] = runs
+            continue
+        for one in behind(node):
+            wanted[one] = [runs[a] for a in node.batch] if isinstance(one, Value) else runs
+    return wanted
+
+
+def _task(
+    targets: Iterable[Node], region: Region, known: Iterable[Value]
+) -> tuple[dict[str, int], str]:
+    """Follow the evaluator through one block; return what is alive at the worst step."""
+    held = dict.fromkeys(known)
+    wanted = _wanted(targets, region)
+    order, runs = demand(wanted, held)
+    left = Counter(id(one) for n in order if n not in held for one in behind(n))
+    alive: dict[int, tuple[str, int]] = {}
+    worst: dict[str, int] = {}
+    where = "reading"
+    for node in order:
+        alive[id(node)] = _patch_bytes(node, runs[id(node)], node in wanted)
+        terms: Counter[str] = Counter({"kernel": _kernel_bytes(node, runs[id(node)])})
+        for name, bytes_held in alive.values():
+            terms[name] += bytes_held
+        if sum(terms.values()) > sum(worst.values()):
+            worst, where = dict(terms), getattr(getattr(node, "filter", None), "name", where)
+        for one in () if node in held else behind(node):
+            left[id(one)] -= 1
+            if not left[id(one)] and one not in wanted:
+                del alive[id(one)]
+    order_of = ("input with halo", "intermediates", "kernel", "output")
+    return {name: worst[name] for name in order_of if worst.get(name)}, where
+
+
+def _table_bytes(value: Value) -> int:
+    rule = value.filter.rules.memory
+    if rule is None:
+        return 64 * value.rows
+    return rule(value.resolved, (value.rows,), value.block_dtype)
+
+
+def _node_time(node: Node, runs: Sequence[Runs]) -> float:
+    if isinstance(node, Source):
+        return _decoded(node, runs) * (_READ_PIXEL + _READ_BYTE * node.spec.dtype.itemsize)
+    if isinstance(node, Filtered):
+        rule = node.filter.rules.cost
+        each = _NODE if rule is None else rule(node.resolved, node.prepared)
+        return _pixels(node.strip(runs)) * each
+    return 0.0
+
+
+def _pixels(runs: Sequence[Runs]) -> int:
+    return math.prod(run_length(along) for along in runs)
+
+
+def _decoded(source: Source, runs: Sequence[Runs]) -> int:
+    """Return the pixels of all the chunks that runs touch."""
+    chunks = getattr(source.reader, "chunks", None)
+    if chunks is None:
+        return _pixels(runs)
+    touched = 1
+    for along, chunk in zip(runs, chunks, strict=True):
+        touched *= sum(round_up(b, chunk) - a // chunk * chunk for a, b in along)
+    return touched
+
+
+def _chunk_bytes(source: Source) -> int:
+    chunks = getattr(source.reader, "chunks", None)
+    return math.prod(chunks) * source.spec.dtype.itemsize if chunks else 0
+
+
+def _patch_bytes(node: Node, runs: Sequence[Runs], wanted: bool) -> tuple[str, int]:
+    if isinstance(node, Value):
+        return "intermediates", 0
+    size = _pixels(runs) * node.spec.dtype.itemsize
+    if isinstance(node, Source):
+        return "input with halo", size
+    return ("output" if wanted else "intermediates"), size
+
+
+def _kernel_bytes(node: Node, runs: Sequence[Runs]) -> int:
+    """Return what a node needs beside its inputs and its result.
+
+    The block with its halo is a copy at the image's edge and behind other nodes; a result in
+    another dtype than the kernel's is copied by the cast.
+    """
+    if not isinstance(node, Filtered):
+        return 0
+    own = [run_length(along) for along in node.strip(runs)]
+    grown = [n + sum(h) for n, h in zip(own, node.halo, strict=True)]
+    copies = 2 if node.filter.kind == "neighbourhood" else 0
+    needed = copies * math.prod(grown) * node.block_dtype.itemsize
+    core = (math.prod(own[a] for a in node.batch), *(own[a] for a in node.spatial))
+    if node.filter.rules.memory is not None:
+        needed += node.filter.rules.memory(node.resolved, core, node.block_dtype)
+    natural = node.params.get("dtype")
+    if natural is not None:
+        needed += 2 * _pixels(runs) * 8
+    return int(needed)

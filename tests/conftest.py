@@ -1,0 +1,80 @@
+"""What several test files share: stores, jobs, and counting what is read."""
+
+import textwrap
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from chunkfilt.storage.zarr_store import ZarrImage
+
+
+def write_store(path, array, *, chunks=None, dims=None, **options):
+    """Write an array as a Zarr store with zarr alone, and return its path."""
+    array = np.asarray(array)
+    if options.get("zarr_format", 3) == 3:
+        options["dimension_names"] = list(dims) if dims else None
+    chunks = chunks or tuple(max(min(n, 16), 1) for n in array.shape)
+    held = zarr.create_array(
+        str(path), shape=array.shape, dtype=array.dtype, chunks=chunks, **options
+    )
+    held[...] = array
+    return Path(path)
+
+
+def pixels_of(shape, dtype="uint16", seed=0):
+    """Return pixels that no two places share by accident."""
+    rng = np.random.default_rng(seed)
+    dtype = np.dtype(dtype)
+    if dtype.kind == "f":
+        return rng.normal(size=shape).astype(dtype)
+    if dtype.kind == "b":
+        return rng.random(shape) < 0.5
+    info = np.iinfo(dtype)
+    return rng.integers(info.min, info.max, shape, dtype=dtype, endpoint=True)
+
+
+@pytest.fixture(scope="session")
+def make_store():
+    """Write an array as a Zarr store: ``make_store(path, array, chunks=..., dims="yx")``."""
+    return write_store
+
+
+@pytest.fixture(scope="session")
+def make_pixels():
+    """Return seeded pixels: ``make_pixels(shape, dtype)``."""
+    return pixels_of
+
+
+@pytest.fixture
+def mosaic(tmp_path):
+    """A store of 40 x 50 uint16 pixels in chunks of 16, called ``in.zarr``."""
+    return write_store(tmp_path / "in.zarr", pixels_of((40, 50)), chunks=(16, 16), dims="yx")
+
+
+@pytest.fixture
+def make_job(tmp_path):
+    """Write a YAML job and return its path."""
+
+    def write(text, name="job.yaml"):
+        path = tmp_path / name
+        path.write_text(textwrap.dedent(text).lstrip("\n"), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Every region that is read from a stored image, in a list."""
+    held, lock, real = [], threading.Lock(), ZarrImage.read
+
+    def read(self, region):
+        with lock:
+            held.append(region)
+        return real(self, region)
+
+    monkeypatch.setattr(ZarrImage, "read", read)
+    return held

@@ -1,0 +1,233 @@
+"""The cases that every contract runs over: made from the declarations and a few examples.
+
+A filter that works with its defaults needs nothing here.  One with a required parameter, or with
+defaults too large for images of a few pixels, needs an entry in ``EXAMPLES``.
+"""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import chunkfilt.filters  # noqa: F401 - declares every filter
+from chunkfilt.engine.graph import Source, Value, bind, plain_axes
+from chunkfilt.engine.plan import Layout, make_plan
+from chunkfilt.errors import ParameterError
+from chunkfilt.filters.declare import registered
+from chunkfilt.grid import ImageSpec
+from chunkfilt.runtime.executors import make_executor
+from chunkfilt.runtime.progress import silent
+from chunkfilt.runtime.tasks import run_passes
+
+SMALL_GABOR = {"sigma_x": 1.0, "sigma_y": 1.5, "n_stds": 2.0}
+EXAMPLES = {
+    "cast": [{"dtype": "int16"}, {"dtype": "uint8"}],
+    "clip": [{"min": 3.5, "max": 100.0}, {"max": 50.0}],
+    "equalize_hist": [{}, {"nbins": 7}, {"scope": "all"}],
+    "gabor": [
+        {"frequency": 0.3, **SMALL_GABOR},
+        {"frequency": 0.2, "theta": 0.7, "part": "magnitude", **SMALL_GABOR},
+    ],
+    "gabor_bank": [{"frequencies": [0.3], "thetas": [0.0, 0.7], **SMALL_GABOR}],
+    "gaussian": [{}, {"sigma": 0.7, "order": 1}, {"sigma": 2.0, "radius": 3}],
+    "histogram": [{}, {"nbins": 5, "range": (10.0, 90.0)}, {"scope": "all"}],
+    "statistics": [{}, {"percentiles": [2.0, 50.0, 99.0]}, {"scope": "all"}],
+    "variance": [{}, {"ddof": 1}],
+}
+CROOKED = {
+    1: [1, 0, 1, 1],
+    2: [[0, 1, 0, 0], [1, 1, 0, 1], [0, 0, 1, 1]],
+    3: [[[0, 1], [1, 0], [1, 1]], [[1, 0], [0, 0], [0, 1]]],
+}
+DTYPES = ("uint8", "float64")
+
+
+class Memory:
+    """Pixels that may only be read."""
+
+    def __init__(self, array):
+        self.array = array
+        self.array.flags.writeable = False
+        # Blocks may be of any size.
+        self.chunks = (1,) * array.ndim
+
+    def read(self, region):
+        """Return the pixels of a region inside the image."""
+        return self.array[region.slices]
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A filter with parameters, and how to try it."""
+
+    filter: object
+    params: dict
+    masked: bool = False
+
+    def __str__(self):
+        given = ",".join(f"{k}={v}" for k, v in self.params.items()) or "defaults"
+        return f"{self.filter.name}-{given}{'-masked' * self.masked}".replace(" ", "")
+
+    @property
+    def name(self):
+        """The filter's name."""
+        return self.filter.name
+
+    @property
+    def modes(self):
+        """The modes the filter takes; one without meaning where it takes none."""
+        every = ("reflect", "mirror", "nearest", "constant", "wrap")
+        return every if self.filter.kind == "neighbourhood" else (None,)
+
+    def images(self, shape, dtype, seed=0):
+        """Return as many images as the filter needs."""
+        rng = np.random.default_rng(seed)
+        count = len(self.filter.inputs) if self.masked else self.filter.required
+        images = [(rng.random(shape) * 200).astype(dtype) for _ in range(count)]
+        if self.masked:
+            images[-1] = images[-1] > 40
+        return images
+
+    def parameters(self, ndim):
+        """Return the parameters for so many spatial axes."""
+        chosen = dict(self.params)
+        if chosen.get("footprint") == "crooked":
+            chosen["footprint"] = CROOKED[ndim]
+        return chosen
+
+    def bind(self, images, spatial=None, mode=None, **more):
+        """Return the bound node over images in memory."""
+        ndim = images[0].ndim
+        spatial = tuple(range(ndim)) if spatial is None else spatial
+        sources = [
+            Source(ImageSpec(a.shape, a.dtype, plain_axes(ndim), spatial), Memory(a))
+            for a in images
+        ]
+        given = {**self.parameters(len(spatial)), **more}
+        if mode is not None:
+            given["mode"] = mode
+        return bind(self.filter, sources, given)
+
+    def accepts(self, shape, dtype, spatial=None):
+        """Return whether the filter takes such images."""
+        try:
+            self.bind(self.images(shape, dtype), spatial)
+        except ParameterError:
+            return False
+        return True
+
+    @property
+    def dtypes(self):
+        """Those of DTYPES that the filter takes."""
+        return [dtype for dtype in DTYPES if self.accepts((5, 5), dtype)]
+
+
+def sweep(node, block, scheduler="serial"):
+    """Compute a node over blocks of that size, as a run does: values first, then the image."""
+    outputs = {"it": node}
+    layouts, stores, result = {}, {}, None
+    if not isinstance(node, Value):
+        layouts["it"] = Layout(node.spec, (1,) * len(node.spec.grid), 0)
+        result = np.empty(node.spec.shape, node.spec.dtype)
+        result.view("u1")[...] = 0xA5
+        stores["it"] = Array(result)
+    plan = make_plan(
+        outputs, layouts, budget=1 << 62, workers=2, base=0, block=block, keep=False
+    )
+    shape = plan.grid_shape
+    assert plan.block == tuple(min(b, n) for b, n in zip(block, shape, strict=True))
+    executor = make_executor(scheduler, 2, None, 0)
+    try:
+        found, _ = run_passes(plan.steps, stores, executor, silent, checksum=False)
+    finally:
+        executor.close()
+    return found[node] if result is None else result
+
+
+class Array:
+    """Writes blocks into an array; a block's dtype must be the array's."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def write(self, region, data):
+        """Store the pixels of a region."""
+        assert data.dtype == self.array.dtype
+        self.array[region.slices] = data
+
+
+def assert_same(a, b):
+    """Assert that two results are the same to the last bit: arrays, or tuples of them."""
+    if isinstance(a, tuple):
+        assert type(a) is type(b)
+        assert len(a) == len(b)
+        for one, other in zip(a, b, strict=True):
+            assert_same(one, other)
+        return
+    a, b = np.asarray(a), np.asarray(b)
+    if a.dtype == object:
+        assert_same(tuple(a), tuple(b))
+        return
+    assert a.dtype == b.dtype
+    assert a.shape == b.shape
+    assert np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+
+
+def own_filters():
+    """Return the filters that chunkfilt itself declares."""
+    return {
+        name: held
+        for name, held in registered().items()
+        if held.function.__module__.startswith("chunkfilt.filters.")
+    }
+
+
+def cases_of(held):
+    """Return a filter's cases: its examples, windows of every make, and with a mask."""
+    examples = EXAMPLES.get(held.name, [{}])
+    cases = [Case(held, example) for example in examples]
+    if held.kind == "neighbourhood" and {"size", "origin"} <= set(held.own):
+        cases += [Case(held, {"size": 4}), Case(held, {"size": 5, "origin": 2})]
+        cases += [Case(held, {"size": 4, "origin": -2})]
+    if "footprint" in held.own:
+        cases.append(Case(held, {"footprint": "crooked"}))
+    if held.required < len(held.inputs):
+        cases += [Case(held, example, masked=True) for example in examples]
+    return cases
+
+
+def pytest_generate_tests(metafunc):
+    """Give a test every filter or every case of a kind, by the name of its argument."""
+    filters = own_filters()
+    if "declared" in metafunc.fixturenames:
+        metafunc.parametrize("declared", list(filters.values()), ids=list(filters))
+    kinds = {
+        "case": ("neighbourhood", "pointwise", "value"),
+        "image_case": ("neighbourhood", "pointwise"),
+        "window_case": ("neighbourhood",),
+        "value_case": ("value",),
+    }
+    for argument, wanted in kinds.items():
+        if argument in metafunc.fixturenames:
+            cases = [
+                case for held in filters.values() if held.kind in wanted for case in cases_of(held)
+            ]
+            metafunc.parametrize(argument, cases, ids=str)
+
+
+@pytest.fixture
+def compute():
+    """Compute a node over blocks of one size."""
+    return sweep
+
+
+@pytest.fixture
+def same():
+    """Assert that two results are the same to the last bit."""
+    return assert_same
+
+
+@pytest.fixture
+def cases_for():
+    """Return a filter's cases."""
+    return cases_of

@@ -1,0 +1,282 @@
+"""Zarr stores as images: what is read, what is written, and what is never touched."""
+
+import json
+import shutil
+import warnings
+
+import numcodecs
+import numpy as np
+import pytest
+import zarr
+from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ZstdCodec
+
+import chunkfilt as cf
+from chunkfilt.errors import InputError, RunError, StorageError, UnfinishedWarning
+from chunkfilt.grid import Region
+from chunkfilt.storage.zarr_store import arrays_in, open_image
+
+
+def read(path, array=None):
+    """Return all pixels as one read and as several, which must agree."""
+    image = open_image(path, array)
+    whole = image.read(Region.whole(image.spec.shape))
+    half = tuple(n // 2 for n in image.spec.shape)
+    part = image.read(Region(half, image.spec.shape))
+    np.testing.assert_array_equal(part, whole[tuple(slice(n, None) for n in half)])
+    return whole
+
+
+LAYOUTS = {
+    "v3": {},
+    "v3-sharded": {"shards": (14, 24)},
+    "v3-none": {"compressors": None},
+    "v3-blosc": {"compressors": BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle")},
+    "v3-gzip": {"compressors": GzipCodec(level=3)},
+    "v3-crc": {"compressors": [ZstdCodec(level=1), Crc32cCodec()]},
+    "v2": {"zarr_format": 2},
+    "v2-none": {"zarr_format": 2, "compressors": None},
+    "v2-blosc": {"zarr_format": 2, "compressors": numcodecs.Blosc("zstd", 3, -1)},
+    "v2-gzip": {"zarr_format": 2, "compressors": numcodecs.GZip(4)},
+    "v2-zlib": {"zarr_format": 2, "compressors": numcodecs.Zlib(2)},
+    "v2-fortran": {"zarr_format": 2, "order": "F"},
+}
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int64", "float32", "float64", "bool"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_gives_the_pixels(tmp_path, make_store, make_pixels, layout, dtype):
+    data = make_pixels((33, 50), dtype)
+    path = make_store(tmp_path / "a.zarr", data, chunks=(7, 12), **LAYOUTS[layout])
+    found = read(path)
+    np.testing.assert_array_equal(found, data)
+    assert found.dtype == data.dtype
+    image = open_image(path)
+    assert image.zarr_format == (2 if "v2" in layout else 3)
+    assert image.shards == ((14, 24) if "shard" in layout else None)
+    assert image.unit == ((14, 24) if "shard" in layout else (7, 12))
+
+
+def test_a_delta_filter_of_v2(tmp_path, make_store):
+    data = np.arange(600, dtype="int32").reshape(20, 30) * 7
+    path = make_store(
+        tmp_path / "a", data, zarr_format=2, filters=[numcodecs.Delta("int32")],
+        compressors=numcodecs.Zstd(1),
+    )  # fmt: skip
+    np.testing.assert_array_equal(read(path), data)
+    made = cf.maximum(cf.open(path), size=1).save(tmp_path / "b", progress=False)
+    np.testing.assert_array_equal(read(made.path), data)
+
+
+@pytest.mark.parametrize("dtype", [">u2", ">f4", ">i8"])
+def test_big_endian_pixels_are_filtered_as_their_values(tmp_path, make_store, make_pixels, dtype):
+    data = make_pixels((20, 30), np.dtype(dtype).newbyteorder("="))
+    path = make_store(tmp_path / "a", data.astype(dtype), zarr_format=2)
+    np.testing.assert_array_equal(read(path), data)
+    made = cf.maximum(cf.open(path), size=1)
+    np.testing.assert_array_equal(made[:], data)
+    result = made.save(tmp_path / "b", progress=False)
+    np.testing.assert_array_equal(zarr.open_array(str(result.path))[:], data)
+
+
+@pytest.mark.parametrize("layout", ["v3", "v3-sharded", "v2", "v2-fortran"])
+@pytest.mark.parametrize("fill", [0, 7])
+def test_missing_chunks_are_fill_values(tmp_path, layout, fill):
+    options = dict(LAYOUTS[layout])
+    held = zarr.create_array(
+        str(tmp_path / "a"), shape=(28, 48), dtype="uint16", chunks=(7, 12), fill_value=fill,
+        **options,
+    )  # fmt: skip
+    expected = np.full((28, 48), fill, "uint16")
+    np.testing.assert_array_equal(read(tmp_path / "a"), expected)
+    held[7:14, 12:24] = expected[7:14, 12:24] = 5
+    np.testing.assert_array_equal(read(tmp_path / "a"), expected)
+
+
+def chunk_files(path):
+    marks = {"zarr.json", ".zarray", ".zattrs", ".zgroup"}
+    return sorted(p for p in path.rglob("*") if p.is_file() and p.name not in marks)
+
+
+@pytest.mark.parametrize("layout", ["v3", "v3-sharded", "v3-none", "v3-crc", "v2", "v2-gzip"])
+@pytest.mark.parametrize("harm", ["truncated", "emptied", "folder"])
+def test_a_corrupted_chunk_is_an_error_never_pixels(
+    tmp_path, make_store, make_pixels, layout, harm
+):
+    path = make_store(tmp_path / "a.zarr", make_pixels((28, 48)), chunks=(7, 12), **LAYOUTS[layout])
+    victim = chunk_files(path)[0]
+    raw = victim.read_bytes()
+    if harm == "folder":
+        victim.unlink()
+        victim.mkdir()
+    else:
+        victim.write_bytes(b"" if harm == "emptied" else raw[: len(raw) // 2])
+    with pytest.raises(RunError, match=r"a\.zarr"):
+        read(path)
+
+
+def test_a_flipped_byte_under_a_checksum(tmp_path, make_store, make_pixels):
+    path = make_store(tmp_path / "a.zarr", make_pixels((28, 48)), **LAYOUTS["v3-crc"])
+    victim = chunk_files(path)[-1]
+    raw = bytearray(victim.read_bytes())
+    raw[len(raw) // 2] ^= 0x10
+    victim.write_bytes(bytes(raw))
+    with pytest.raises(RunError, match=r"a\.zarr"):
+        read(path)
+
+
+def test_names_of_axes(tmp_path, make_store):
+    data = np.zeros((2, 3, 4, 5, 6), "uint8")
+    named = open_image(make_store(tmp_path / "a", data, dims=["t", "c", "z", "y", "x"])).spec
+    assert (named.axes, named.spatial) == (("t", "c", "z", "y", "x"), (2, 3, 4))
+    bare = open_image(make_store(tmp_path / "b", data[0, 0])).spec
+    assert (bare.axes, bare.spatial) == (("z", "y", "x"), (0, 1, 2))
+    five = open_image(make_store(tmp_path / "c", data)).spec
+    assert five.axes == ("d0", "d1", "z", "y", "x")
+    other = open_image(make_store(tmp_path / "d", data[0, 0], dims=["lat", "y", "lon"])).spec
+    assert (other.axes, other.spatial) == (("lat", "y", "lon"), (1,))
+    none = open_image(make_store(tmp_path / "e", data[0, 0], dims=["a", "b", "c"])).spec
+    assert none.spatial == (0, 1, 2)
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_names_of_axes_as_xarray_writes_them(tmp_path, make_store, zarr_format):
+    path = make_store(tmp_path / "a", np.zeros((3, 4, 5)), zarr_format=zarr_format,
+                      attributes={"_ARRAY_DIMENSIONS": ["c", "y", "x"]})  # fmt: skip
+    spec = open_image(path).spec
+    assert (spec.axes, spec.spatial) == (("c", "y", "x"), (1, 2))
+
+
+@pytest.mark.parametrize("wrong", [["y"], ["y", "y"], 5, "yx2", [1, 2], None, {"a": 1}])
+def test_wrong_names_of_axes_are_left_aside(tmp_path, make_store, wrong):
+    attributes = {"_ARRAY_DIMENSIONS": wrong}
+    path = make_store(tmp_path / "a", np.zeros((4, 5)), zarr_format=2, attributes=attributes)
+    assert open_image(path).spec.axes == ("y", "x")
+
+
+def make_group(path, *names):
+    zarr.create_group(str(path))
+    for number, name in enumerate(names):
+        zarr.create_array(str(path / name), data=np.full((4, 5), number, "uint8"))
+    return path
+
+
+def test_groups(tmp_path):
+    one = make_group(tmp_path / "one.zarr", "only")
+    assert open_image(one).path.endswith("only")
+    several = make_group(tmp_path / "several.zarr", "a", "deep/er/b")
+    assert arrays_in(several) == ["a", "deep/er/b"]
+    assert (read(several, "deep/er/b") == 1).all()
+    assert (read(several / "deep/er/b") == 1).all()
+    assert (read(several / "deep") == 1).all()
+    with pytest.raises(StorageError, match=r"name one of its arrays.*\(a, deep/er/b\)"):
+        open_image(several)
+    with pytest.raises(StorageError, match="no array 'aa'.*did you mean 'a'"):
+        open_image(several, "aa")
+    with pytest.raises(StorageError, match="an array, not a group"):
+        open_image(several / "a", "a")
+    with pytest.raises(StorageError, match="none"):
+        open_image(make_group(tmp_path / "empty.zarr"))
+
+
+def test_what_is_no_image(tmp_path, make_store):
+    with pytest.raises(StorageError, match="no such file or folder"):
+        open_image(tmp_path / "nowhere")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("x")
+    for name in ("folder", "file"):
+        with pytest.raises(StorageError, match="not a Zarr store"):
+            open_image(tmp_path / name)
+    with pytest.raises(StorageError, match="0 axes"):
+        open_image(make_store(tmp_path / "scalar", np.zeros((), "f4"), chunks=()))
+    zarr.create_array(str(tmp_path / "times"), shape=(3,), dtype="M8[s]", zarr_format=2)
+    with pytest.raises(StorageError, match="numbers as pixels"):
+        open_image(tmp_path / "times")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "{}", '{"zarr_format": 3, "node_type": "array"}', "null", "\x00",
+     '{"zarr_format": 4, "node_type": "array"}', '{"zarr_format": 3, "node_type": "thing"}'],
+)  # fmt: skip
+def test_damaged_metadata(tmp_path, make_store, text):
+    path = make_store(tmp_path / "a.zarr", np.zeros((4, 5)))
+    (path / "zarr.json").write_text(text)
+    with pytest.raises(StorageError, match="damaged|not a Zarr"):
+        open_image(path)
+
+
+@pytest.mark.parametrize("change", [{"shape": [-4, 5]}, {"shape": [4]}, {"data_type": "object"},
+                                    {"codecs": []}, {"codecs": [{"name": "pickle"}]}])
+def test_metadata_that_lies(tmp_path, make_store, change):
+    path = make_store(tmp_path / "a.zarr", np.zeros((4, 5)))
+    held = json.loads((path / "zarr.json").read_text())
+    (path / "zarr.json").write_text(json.dumps({**held, **change}))
+    with pytest.raises((StorageError, RunError)):
+        read(path)
+
+
+@pytest.mark.parametrize("note", [3, "words", [1], {"finished": True}, {"finished": "no"}, None])
+def test_a_foreign_attribute_of_our_name(tmp_path, make_store, note):
+    path = make_store(tmp_path / "a", np.zeros((4, 5)), attributes={"chunkfilt": note})
+    assert open_image(path).spec.shape == (4, 5)
+
+
+def test_an_unfinished_image_warns(tmp_path, make_store):
+    attributes = {"chunkfilt": {"finished": False}}
+    path = make_store(tmp_path / "a.zarr", np.zeros((4, 5)), attributes=attributes)
+    with pytest.warns(UnfinishedWarning, match=r"a\.zarr is unfinished"):
+        assert not open_image(path).finished
+    group = make_group(tmp_path / "g.zarr", "m")
+    zarr.open_group(str(group)).attrs.update(attributes)
+    for place, name in ((group, "m"), (group / "m", None)):
+        with pytest.warns(UnfinishedWarning):
+            open_image(place, name)
+
+
+@pytest.mark.parametrize("name", ["two words", "größe.zarr", "🔬 image.zarr", "a#b%20.zarr", "'q'"])
+def test_names_of_files(tmp_path, make_store, make_pixels, name):
+    data = make_pixels((20, 20))
+    (tmp_path / name).mkdir()
+    path = make_store(tmp_path / name / name, data)
+    result = cf.minimum(cf.open(path), size=1).save(tmp_path / name / "out", progress=False)
+    np.testing.assert_array_equal(read(result.path), data)
+
+
+def test_relative_paths_and_links(tmp_path, make_store, make_pixels, monkeypatch):
+    data = make_pixels((20, 20))
+    make_store(tmp_path / "real.zarr", data)
+    (tmp_path / "link.zarr").symlink_to("real.zarr")
+    monkeypatch.chdir(tmp_path)
+    np.testing.assert_array_equal(read("link.zarr"), data)
+    image = cf.open("real.zarr")
+    cf.minimum(image, size=1).save("sub/out.zarr", progress=False)
+    monkeypatch.chdir(tmp_path / "sub")
+    np.testing.assert_array_equal(read("out.zarr"), data)
+    np.testing.assert_array_equal(image[:], data)
+
+
+def test_urls_are_refused(tmp_path, mosaic):
+    with pytest.raises(StorageError, match="local path"):
+        open_image("s3://bucket/a.zarr")
+    with pytest.raises(StorageError, match="local path"):
+        cf.open(mosaic).save("s3://bucket/b.zarr", progress=False)
+
+
+def test_names_that_nearly_fit(tmp_path, mosaic):
+    with pytest.raises(StorageError, match=r"did you mean 'in\.zarr'"):
+        open_image(tmp_path / "inn.zarr")
+
+
+def snapshot(folder):
+    return {p: p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
+
+
+def test_opening_leaves_a_store_as_it_is(tmp_path, mosaic):
+    before = snapshot(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read(mosaic)
+    assert snapshot(tmp_path) == before
+    shutil.rmtree(mosaic)
+    with pytest.raises(InputError):
+        open_image(mosaic)
