@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench stubs clean
+.PHONY: demo test lint bench stubs clean clean-cache
 
 demo: $(VENV)/.demo
 	$(BIN)/chunkfilt demo demo
@@ -28,7 +28,10 @@ bench: $(VENV)/.bench
 stubs: $(VENV)/.test  ## write chunkfilt/__init__.pyi anew, after a filter's signature changed
 	$(BIN)/python -m chunkfilt.arrays.stubs
 
-clean:
+clean-cache:  ## remove compiled kernels; needed after a change in a kernel file that others import
+	find chunkfilt -name '*.nb[ic]' -delete
+
+clean: clean-cache
 	rm -rf $(VENV) demo
 	find . -name __pycache__ -prune -exec rm -rf {} +
 

@@ -98,8 +98,7 @@ def test_gather_is_a_part_of_the_padded_image(case, mode, data):
     halo = 40
     expected = padded(image, halo, mode)[wanted.shift([halo] * len(shape)).slices]
     runs = [
-        needed_runs(a, b, n, mode)
-        for a, b, n in zip(wanted.start, wanted.stop, shape, strict=True)
+        needed_runs(a, b, n, mode) for a, b, n in zip(wanted.start, wanted.stop, shape, strict=True)
     ]
     if data.draw(st.booleans(), label="the whole image is held"):
         runs = [((0, n),) for n in shape]

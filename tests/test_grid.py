@@ -141,7 +141,7 @@ def test_region():
 
 @pytest.mark.parametrize(("start", "stop"), [((2,), (1,)), ((0, 0), (1,))])
 def test_a_region_that_is_no_box(start, stop):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="a region needs start <= stop per axis"):
         Region(start, stop)
 
 

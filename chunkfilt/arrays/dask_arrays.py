@@ -63,8 +63,7 @@ def apply_dask(declared: Filter, inputs: Sequence[Any], params: Mapping[str, Any
     Raises
     ------
     InputError
-        If a parameter, an input or its dtype does not fit, or an array's chunk sizes are not
-        known.
+        If a parameter, an input or its dtype does not fit, or chunk sizes are not known.
     """
     given = [_operand(declared, one) for one in inputs]
     node = bind(declared, [_source(one) for one in given], params)
@@ -191,7 +190,7 @@ def _compute(
     grown, shape = core.grow(node.halo), node.image.spec.shape
     # A cval that the pixels' dtype cannot hold needs a wider one before it is filled in.
     held = [a if i else a.astype(node.block_dtype, copy=False) for i, a in enumerate(arrays)]
-    blocks = [gather(a, runs, grown, shape, node.mode, node.cval) for a in held]
+    blocks = [np.asarray(gather(a, runs, grown, shape, node.mode, node.cval)) for a in held]
     values = dict(zip(node.values, tables, strict=True))
     out = compute_box(node, region, _operands(node, blocks), values)
     # A kernel may give its input back, which is not the user's to write to.
@@ -314,14 +313,14 @@ def _table(value: Value, aligned: Sequence[Any], bounds: Bounds) -> Delayed:
             layer[combined] = (value.filter.rules.combine, held[here], part)
             part = combined
         held[here] = part
-    numbers = np.concatenate([np.array(here, dtype=np.intp) for here in held])
-    layer[name] = (partial(_finish, value, np.argsort(numbers)), list(held.values()))
+    order = np.argsort([number for here in held for number in here])
+    layer[name] = (partial(_finish, value, order), list(held.values()))
     return Delayed(name, HighLevelGraph.from_collections(name, layer, [*arrays, *tables.values()]))
 
 
 def _measure(value: Value, arrays: Sequence[np.ndarray], tables: Sequence[Any]) -> Any:
-    given = dict(zip(value.values, tables, strict=True))
-    return chunk_value(value, _operands(value, arrays), given)
+    blocks = _operands(value, [np.asarray(array) for array in arrays])
+    return chunk_value(value, blocks, dict(zip(value.values, tables, strict=True)))
 
 
 def _finish(value: Value, order: np.ndarray, parts: Sequence[Any]) -> Any:
@@ -334,7 +333,7 @@ def _rows(
     layer: Layer, name: str, node: Filtered | Value, tables: Mapping[str, Delayed], core: Region
 ) -> list[Any]:
     """Return the keys of the rows that a block takes of each value; blocks share them."""
-    keys: list[Any] = []
+    keys = []
     for label, table in tables.items():
         numbers = _row_numbers(node, node.values[label], core)
         key = (f"{name}-rows", label, *(core.start[axis] for axis in node.batch))

@@ -46,7 +46,10 @@ def stub_text() -> str:
         listed = "".join(f"    {name} as {name},\n" for name in sorted(names))
         lines.append(f"from {module} import (\n{listed})\n")
     lines.append(_TAIL)
-    lines += [_function(vars(function)["filter"]) for function in functions().values()]
+    declared = [vars(function)["filter"] for function in functions().values()]
+    # Filters that a user or another package declared in this process are not ours to list.
+    own = [one for one in declared if one.function.__module__.startswith("chunkfilt.")]
+    lines += [_function(one) for one in own]
     return "".join(lines)
 
 

@@ -20,7 +20,7 @@ from dask.core import flatten
 from dask.delayed import Delayed
 
 import chunkfilt as cf
-import chunkfilt.filters  # noqa: F401 - declares every filter
+import chunkfilt.filters
 from chunkfilt.errors import InputError, ParameterError
 from chunkfilt.filters.declare import registered
 
@@ -357,6 +357,14 @@ def test_images_without_pixels():
     assert lazily("gabor_bank", x).shape == (6, 4, 0, 5)
     with pytest.raises(InputError, match="without pixels"):
         lazily("extrema", x)
+
+
+def test_arrays_without_axes():
+    pixel = np.array(-3.5, dtype="float32")
+    for given in (da.from_array(pixel), da.from_array(image(), (5, 4)).astype("float32").sum()):
+        got = lazily("abs", given)
+        assert got.chunks == ()
+        same(np.asarray(got.compute()), cf.abs(np.asarray(given.compute())))
 
 
 def test_results_are_the_users_to_write_to():

@@ -44,15 +44,17 @@ class Memory:
         self.regions = []
 
     def read(self, region):
-        assert all(0 <= a <= b <= n for a, b, n in
-                   zip(region.start, region.stop, self.array.shape, strict=True))
+        assert all(
+            0 <= a <= b <= n
+            for a, b, n in zip(region.start, region.stop, self.array.shape, strict=True)
+        )
         self.regions.append(region)
         return self.array[region.slices]
 
 
 def source(array, spatial=None):
     spatial = tuple(range(array.ndim)) if spatial is None else spatial
-    spec = ImageSpec(array.shape, array.dtype, tuple("tczyx"[5 - array.ndim:]), spatial)
+    spec = ImageSpec(array.shape, array.dtype, tuple("tczyx"[5 - array.ndim :]), spatial)
     return Source(spec, Memory(array))
 
 
@@ -191,9 +193,7 @@ def assert_same(result, expected):
 
 def blocks_of(data, shape):
     """Draw a block that cuts the image into a few dozen pieces at most."""
-    return tuple(
-        data.draw(st.integers(max(1, -(-n // 3)), n + 2)) if n else 1 for n in shape
-    )
+    return tuple(data.draw(st.integers(max(1, -(-n // 3)), n + 2)) if n else 1 for n in shape)
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -222,8 +222,9 @@ def test_a_bank_and_its_mean(data, mode, mean_mode):
     shape = data.draw(shapes(2))
     image = np.random.default_rng(3).normal(size=shape)
     edge = {"mode": mode, "cval": 0.5}
-    bank = node("gabor_bank", source(image), frequencies=FREQUENCIES, thetas=THETAS,
-                **GABOR, **edge)
+    bank = node(
+        "gabor_bank", source(image), frequencies=FREQUENCIES, thetas=THETAS, **GABOR, **edge
+    )
     mean = node("mean", bank, size=(3, 4), mode=mean_mode)
     difference = node("subtract", bank, mean)
     assert mean.spec.leading == (0, 1)
@@ -287,8 +288,9 @@ def recorded(name, **rules):
     @image_filter(halo=lambda p: ((1, 1),) * p.ndim, name=name, **rules)
     def spy(block, *, origin_px):
         core = block[:, 1:-1, 1:-1]
-        calls.append(Region(origin_px, tuple(o + n for o, n in
-                                             zip(origin_px, core.shape[1:], strict=True))))
+        calls.append(
+            Region(origin_px, tuple(o + n for o, n in zip(origin_px, core.shape[1:], strict=True)))
+        )
         assert block.flags.c_contiguous
         assert not block.flags.writeable
         return core + 1.0

@@ -115,7 +115,7 @@ def test_inputs_of_different_shapes_are_refused():
 
 @pytest.mark.parametrize("shape", [(), (2, 3, 4, 5)])
 def test_neighbourhoods_need_one_to_three_spatial_axes(shape):
-    axes = tuple("tzyx"[4 - len(shape):])
+    axes = tuple("tzyx"[4 - len(shape) :])
     with pytest.raises(InputError, match="works along 1 to 3 spatial axes"):
         node("mean", source(shape, axes=axes))
 
@@ -168,9 +168,7 @@ def test_crop_keeps_names_and_drops_single_pixels():
     assert one.spec.axes == ("y", "x")
     assert one.spec.shape == (10, 30)
     assert one.spec.spatial == (0, 1)
-    assert one.needs([((0, 2), (8, 10)), ((1, 3),)]) == [
-        ((2, 3),), ((5, 7), (13, 15)), ((1, 3),)
-    ]
+    assert one.needs([((0, 2), (8, 10)), ((1, 3),)]) == [((2, 3),), ((5, 7), (13, 15)), ((1, 3),)]
     bank = node("gabor_bank", image, frequencies=[0.2, 0.4], thetas=[0.0])
     part = crop(bank, {2: (1, 2)}, dropped=[2])
     assert part.spec.axes == ("c", "orientation", "y", "x")
@@ -233,7 +231,7 @@ def test_two_users_of_one_value_share_it_when_it_is_one_node():
 def test_names_for_axes_without_names(ndim):
     axes = plain_axes(ndim)
     assert len(axes) == len(set(axes)) == ndim
-    assert axes[-3:] == ("z", "y", "x")[-min(ndim, 3):]
+    assert axes[-3:] == ("z", "y", "x")[-min(ndim, 3) :]
 
 
 class Zeros:

@@ -31,7 +31,7 @@ class Chunked:
 
 
 def source(shape, chunks, dtype="uint16", axes=None, spatial=None):
-    axes = axes or tuple("tczyx"[5 - len(shape):])
+    axes = axes or tuple("tczyx"[5 - len(shape) :])
     spatial = tuple(range(len(shape))) if spatial is None else spatial
     return Source(ImageSpec(tuple(shape), np.dtype(dtype), axes, spatial), Chunked(chunks))
 
@@ -45,16 +45,21 @@ def layout(one, unit, chunk=None):
 
 
 def plan(one, unit, *, budget=GIB, workers=2, base=100 * MIB, **options):
-    return make_plan({"": one}, {"": layout(one, unit)}, budget=budget, workers=workers,
-                     base=base, **options)
+    return make_plan(
+        {"": one}, {"": layout(one, unit)}, budget=budget, workers=workers, base=base, **options
+    )
 
 
+UNIT = st.integers(1, 9)
 SIDES = st.tuples(st.integers(1, 40), st.integers(1, 12))
 
 
 @settings(max_examples=80, deadline=None)
-@given(st.lists(SIDES, min_size=1, max_size=3), st.lists(st.integers(1, 4), min_size=3, max_size=3),
-       st.booleans())
+@given(
+    st.lists(SIDES, min_size=1, max_size=3),
+    st.lists(st.integers(1, 4), min_size=3, max_size=3),
+    st.booleans(),
+)
 def test_blocks_are_whole_write_units_and_cover_every_pixel_once(sides, shards, given_block):
     shape, chunks = zip(*sides, strict=True)
     unit = tuple(c * s for c, s in zip(chunks, shards, strict=False))
@@ -67,8 +72,10 @@ def test_blocks_are_whole_write_units_and_cover_every_pixel_once(sides, shards, 
     owners = {}
     for index, region in enumerate(made.grid):
         written[region.slices] += 1
-        spans = [range(a // u, -(-b // u)) for a, b, u in
-                 zip(region.start, region.stop, unit, strict=True)]
+        spans = [
+            range(a // u, -(-b // u))
+            for a, b, u in zip(region.start, region.stop, unit, strict=True)
+        ]
         for file in itertools.product(*spans):
             assert owners.setdefault(file, index) == index
     assert (written == 1).all()
@@ -76,7 +83,7 @@ def test_blocks_are_whole_write_units_and_cover_every_pixel_once(sides, shards, 
     assert made.blocks == made.tasks == len(made.grid)
 
 
-@given(st.tuples(st.integers(1, 9), st.integers(1, 9)), st.tuples(st.integers(1, 9), st.integers(1, 9)))
+@given(st.tuples(UNIT, UNIT), st.tuples(UNIT, UNIT))
 @settings(max_examples=30, deadline=None)
 def test_blocks_are_whole_units_of_every_output(first, second):
     image = source((50, 50), (10, 10))
@@ -100,8 +107,14 @@ def test_the_chosen_block_is_within_the_budget(budget, workers, base):
         made = plan(one, (256, 256), budget=budget * MIB, workers=workers, base=base * MIB)
     except BudgetError:
         with pytest.raises(BudgetError):
-            plan(one, (256, 256), budget=budget * MIB, workers=workers, base=base * MIB,
-                 block=(256, 256))
+            plan(
+                one,
+                (256, 256),
+                budget=budget * MIB,
+                workers=workers,
+                base=base * MIB,
+                block=(256, 256),
+            )
         return
     assert made.peak == sum(made.memory.values()) <= budget * MIB
     assert made.memory["interpreter and libraries"] == base * MIB
@@ -169,7 +182,7 @@ def test_fewer_workers_are_named_where_they_would_fit():
 def test_the_dearest_step_is_the_one_named():
     image = source((4096, 4096), (1024, 1024), dtype="uint8")
     bank = node("gabor_bank", node("mean", image))
-    with pytest.raises(BudgetError, match="^gabor_bank: "):
+    with pytest.raises(BudgetError, match=r"^gabor_bank: "):
         plan(bank, (1024, 1024), budget=101 * MIB)
 
 
@@ -272,7 +285,7 @@ def test_an_image_without_pixels_has_a_plan_without_blocks():
 
 
 def spec(shape, spatial=None, leading=(), axes=None):
-    axes = axes or tuple("tczyx"[5 - len(shape):])
+    axes = axes or tuple("tczyx"[5 - len(shape) :])
     spatial = tuple(range(len(shape))) if spatial is None else spatial
     return ImageSpec(shape, np.dtype("float32"), axes, spatial, leading)
 
@@ -283,9 +296,7 @@ def test_chunks_fit_for_work_are_kept(chunks):
     assert default_chunks(image, image, chunks) == (chunks, None)
 
 
-@pytest.mark.parametrize(
-    "chunks", [(1, 8192), (16, 8192), (8192, 1), (8192, 8192), (8192, 4096)]
-)
+@pytest.mark.parametrize("chunks", [(1, 8192), (16, 8192), (8192, 1), (8192, 8192), (8192, 4096)])
 def test_strips_and_huge_chunks_are_not_kept_and_the_plan_says_so(chunks):
     image = spec((8192, 8192))
     fresh, note = default_chunks(image, image, chunks)

@@ -24,7 +24,7 @@ class Ones:
 
 
 def source(shape=(20, 30)):
-    spec = ImageSpec(shape, np.dtype("float64"), tuple("zyx"[3 - len(shape):]), (0, 1))
+    spec = ImageSpec(shape, np.dtype("float64"), tuple("zyx"[3 - len(shape) :]), (0, 1))
     return Source(spec, Ones())
 
 
@@ -84,7 +84,7 @@ def test_an_unknown_filter_gets_the_nearest_name():
 
 def test_a_name_that_is_taken_is_refused_and_the_first_stays():
     held = find_filter("mean")
-    with pytest.raises(InputError, match="'mean' exists already, in chunkfilt.filters.windows"):
+    with pytest.raises(InputError, match=r"'mean' exists already, in chunkfilt\.filters\.windows"):
         image_filter(name="mean")(lambda block: block)
     assert find_filter("mean") is held
 
@@ -138,8 +138,11 @@ def test_a_bound_filter_of_ones_own_travels_and_gives_the_same():
         ("mean", {"size": 3}, {"size": 3}),
         ("mean", {"size": (3, 5), "mode": "reflect"}, {"size": [3, 5]}),
         ("mean", {"mode": "grid-wrap"}, {"mode": "wrap"}),
-        ("mean", {"footprint": disk(4), "dtype": np.uint16},
-         {"footprint": {"disk": 4}, "dtype": "uint16"}),
+        (
+            "mean",
+            {"footprint": disk(4), "dtype": np.uint16},
+            {"footprint": {"disk": 4}, "dtype": "uint16"},
+        ),
         ("mean", {"axes": ("y", -1)}, {"axes": ["y", -1]}),
         ("gaussian", {"sigma": 1.0}, {}),
         ("gaussian", {"sigma": [0.5, 2]}, {"sigma": [0.5, 2.0]}),
@@ -185,7 +188,15 @@ def test_the_docstring_has_the_shared_parameters_before_returns():
 def test_the_public_function_shows_its_whole_signature():
     signature = inspect.signature(cf.gaussian)
     assert list(signature.parameters) == [
-        "image", "sigma", "order", "truncate", "radius", "mode", "cval", "axes", "dtype"
+        "image",
+        "sigma",
+        "order",
+        "truncate",
+        "radius",
+        "mode",
+        "cval",
+        "axes",
+        "dtype",
     ]
     assert signature.parameters["sigma"].default == 1.0
     assert signature.parameters["image"].default is inspect.Parameter.empty

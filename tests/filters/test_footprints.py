@@ -1,5 +1,6 @@
 """Footprints against their formulas, pixel by pixel, in fractions."""
 
+import re
 from fractions import Fraction
 from math import floor
 
@@ -103,9 +104,8 @@ def test_by_hand():
     ],
 )
 def test_what_cannot_be_a_footprint(make, said):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=re.escape(said)):
         make()
-    assert said in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -117,8 +117,19 @@ def test_arrays_and_nested_lists_of_0_and_1(value):
 
 @pytest.mark.parametrize(
     "footprint",
-    [disk(3), disk(2.5), disk(0), ball(2), ellipse(2, 5), ellipse(2.5, 4.5), ring(2, 4),
-     np.ones((2, 5), bool), np.ones((3, 3), bool), np.eye(4, dtype=bool), np.ones(4, bool)],
+    [
+        disk(3),
+        disk(2.5),
+        disk(0),
+        ball(2),
+        ellipse(2, 5),
+        ellipse(2.5, 4.5),
+        ring(2, 4),
+        np.ones((2, 5), bool),
+        np.ones((3, 3), bool),
+        np.eye(4, dtype=bool),
+        np.ones(4, bool),
+    ],
 )
 def test_what_stands_in_yaml_makes_the_same_footprint(footprint):
     same(make_footprint(describe_footprint(footprint)), footprint)

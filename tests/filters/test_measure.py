@@ -82,8 +82,11 @@ def test_histogram_is_numpys_on_float64(dtype, nbins):
 
 @settings(max_examples=100, deadline=None)
 @given(
-    hnp.arrays("float64", st.integers(1, 40),
-               elements=st.floats(-1e6, 1e6) | st.integers(-4, 4).map(lambda n: n / 8)),
+    hnp.arrays(
+        "float64",
+        st.integers(1, 40),
+        elements=st.floats(-1e6, 1e6) | st.integers(-4, 4).map(lambda n: n / 8),
+    ),
     st.integers(1, 50),
     st.none() | st.tuples(st.floats(-2, 0), st.floats(0.125, 3)),
 )
@@ -180,8 +183,11 @@ def test_sums_that_cancel():
 
 @settings(max_examples=60, deadline=None)
 @given(
-    hnp.arrays(st.sampled_from(["uint8", "int16", "float32", "float64"]), st.integers(1, 30),
-               elements=st.integers(0, 100)),
+    hnp.arrays(
+        st.sampled_from(["uint8", "int16", "float32", "float64"]),
+        st.integers(1, 30),
+        elements=st.integers(0, 100),
+    ),
     st.lists(st.floats(0, 100) | st.sampled_from([0, 25, 50, 100]), min_size=1, max_size=4),
 )
 def test_percentiles_are_numpys(image, percentiles):

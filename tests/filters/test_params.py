@@ -109,8 +109,12 @@ def test_percentiles_may_be_integers():
 
 @pytest.mark.parametrize(
     ("given", "wanted"),
-    [("grid-mirror", "reflect"), ("grid-wrap", "wrap"), ("grid-constant", "constant"),
-     ("mirror", "mirror")],
+    [
+        ("grid-mirror", "reflect"),
+        ("grid-wrap", "wrap"),
+        ("grid-constant", "constant"),
+        ("mirror", "mirror"),
+    ],
 )
 def test_scipys_names_of_modes(given, wanted):
     assert check("mean", mode=given)["mode"] == wanted
@@ -140,8 +144,14 @@ def test_a_footprint_as_in_yaml():
 def test_defaults_are_filled_in():
     held = check("gaussian")
     assert held == {
-        "sigma": 1.0, "order": 0, "truncate": 4.0, "radius": None,
-        "mode": "reflect", "cval": 0.0, "axes": None, "dtype": None,
+        "sigma": 1.0,
+        "order": 0,
+        "truncate": 4.0,
+        "radius": None,
+        "mode": "reflect",
+        "cval": 0.0,
+        "axes": None,
+        "dtype": None,
     }
 
 

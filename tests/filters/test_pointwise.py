@@ -13,10 +13,23 @@ from numpy.testing import assert_array_equal
 import chunkfilt as cf
 from chunkfilt.errors import InputError, ParameterError
 
-DTYPES = ["bool", "uint8", "int8", "uint16", "int32", "uint64", "int64", "float16", "float32",
-          "float64"]
+DTYPES = [
+    "bool",
+    "uint8",
+    "int8",
+    "uint16",
+    "int32",
+    "uint64",
+    "int64",
+    "float16",
+    "float32",
+    "float64",
+]
 OPERATIONS = {
-    "add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": np.true_divide
+    "add": np.add,
+    "subtract": np.subtract,
+    "multiply": np.multiply,
+    "divide": np.true_divide,
 }
 # NumPy has no difference of two bools.
 INTEGERS_AND_FLOATS = DTYPES[1:]
@@ -122,7 +135,7 @@ def test_the_most_negative_integer_has_no_absolute_value():
     st.floats(-1e20, 1e20) | st.floats(-300, 300) | st.none(),
 )
 def test_clip_keeps_every_pixel_in_exact_arithmetic(image, low, high):
-    if low is None and high is None or (None not in (low, high) and low > high):
+    if (low is None and high is None) or (None not in (low, high) and low > high):
         return
     result = cf.clip(image, min=low, max=high)
     assert result.dtype == image.dtype
@@ -148,7 +161,7 @@ def test_clip_keeps_nan_and_takes_infinite_limits():
 def test_clip_needs_limits_in_order():
     with pytest.raises(ParameterError, match="needs min or max"):
         cf.clip(np.zeros(3))
-    with pytest.raises(ParameterError, match="min must be <= max, got min=2.0, max=1.0"):
+    with pytest.raises(ParameterError, match=r"min must be <= max, got min=2\.0, max=1\.0"):
         cf.clip(np.zeros(3), min=2, max=1)
     with pytest.raises(ParameterError):
         cf.clip(np.zeros(3), min=float("nan"))

@@ -35,8 +35,14 @@ def noise(dtype, shape):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
-    ("dtype", "expected"), [("uint8", "float32"), ("float32", "float32"), ("float64", "float64"),
-                            ("int32", "float64"), ("bool", "float32")]
+    ("dtype", "expected"),
+    [
+        ("uint8", "float32"),
+        ("float32", "float32"),
+        ("float64", "float64"),
+        ("int32", "float64"),
+        ("bool", "float32"),
+    ],
 )
 def test_is_scipys(mode, dtype, expected):
     image = noise(dtype, (23, 31))

@@ -69,8 +69,14 @@ def test_every_parameter_on_small_images(
     shape, frequency, theta, sigmas, n_stds, offset, mode, part
 ):
     image = noise(shape)
-    kernel = {"frequency": frequency, "theta": theta, "sigma_x": sigmas[0], "sigma_y": sigmas[1],
-              "n_stds": n_stds, "offset": offset}
+    kernel = {
+        "frequency": frequency,
+        "theta": theta,
+        "sigma_x": sigmas[0],
+        "sigma_y": sigmas[1],
+        "n_stds": n_stds,
+        "offset": offset,
+    }
     expected = response(image, mode, **kernel)
     result = cf.gabor(image, mode=mode, part=part, **kernel)
     # One part alone may cancel: its error is small beside what was added up.
@@ -86,8 +92,8 @@ def test_bandwidth_sets_the_sigmas(bandwidth):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "expected"), [("uint8", "float32"), ("uint16", "float32"), ("float32", "float32"),
-                            ("float64", "float64")]
+    ("dtype", "expected"),
+    [("uint8", "float32"), ("uint16", "float32"), ("float32", "float32"), ("float64", "float64")],
 )
 def test_dtypes(dtype, expected):
     image = noise((30, 31), dtype)

@@ -110,8 +110,7 @@ def test_any_small_integers(image):
 
 
 @settings(max_examples=50, deadline=None)
-@given(hnp.arrays("float64", st.integers(1, 30), elements=st.floats(-1e3, 1e3)),
-       st.integers(1, 20))
+@given(hnp.arrays("float64", st.integers(1, 30), elements=st.floats(-1e3, 1e3)), st.integers(1, 20))
 def test_any_small_floats(image, nbins):
     expected = skimage_equalize(image, nbins=nbins)
     np.testing.assert_allclose(cf.equalize_hist(image, nbins=nbins), expected, rtol=0, atol=1e-6)

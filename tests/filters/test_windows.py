@@ -45,8 +45,7 @@ def noise(dtype, shape, seed=0):
 def windows(image, footprint, mode="reflect", cval=0, origin=None):
     """The pixels that every output sees, on a last axis."""
     origin = (0,) * image.ndim if origin is None else origin
-    halo = [(n // 2 + o, n - 1 - n // 2 - o)
-            for n, o in zip(footprint.shape, origin, strict=True)]
+    halo = [(n // 2 + o, n - 1 - n // 2 - o) for n, o in zip(footprint.shape, origin, strict=True)]
     options = {"constant_values": cval} if mode == "constant" else {}
     view = sliding_window_view(np.pad(image, halo, PAD[mode], **options), footprint.shape)
     return view[..., footprint]
@@ -88,8 +87,11 @@ def two_pass(name, pixels, ddof=0):
 @pytest.mark.parametrize("name", MEASURES)
 def test_measures_of_small_integers_are_exact(name, dtype):
     image = noise(dtype, (13, 17))
-    for size, origin, mode in [((3, 3), (0, 0), "reflect"), ((4, 5), (1, -2), "wrap"),
-                               ((1, 30), (0, 3), "mirror")]:
+    for size, origin, mode in [
+        ((3, 3), (0, 0), "reflect"),
+        ((4, 5), (1, -2), "wrap"),
+        ((1, 30), (0, 3), "mirror"),
+    ]:
         pixels = windows(image, np.ones(size, bool), mode, 0, origin)
         result = getattr(cf, name)(image, size=size, origin=origin, mode=mode)
         expected = exact(name, pixels)
@@ -146,7 +148,10 @@ def test_selections_are_scipys(name, dtype):
             origin = (1, -2)
             reference = getattr(ndimage, f"{name}_filter")(
                 image.astype(np.uint8) if dtype == "bool" else image,
-                **window, mode=SCIPY.get(mode, mode), cval=1, origin=origin,
+                **window,
+                mode=SCIPY.get(mode, mode),
+                cval=1,
+                origin=origin,
             )
             result = getattr(cf, name)(image, **window, mode=mode, cval=1, origin=origin)
             assert size == (3, 4)
@@ -178,8 +183,9 @@ def test_the_median_of_an_even_number_is_the_upper_of_the_two(size):
 @settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from(EVERY),
-    st.lists(st.tuples(st.integers(1, 7), st.integers(1, 12), st.integers(0, 11)),
-             min_size=1, max_size=3),
+    st.lists(
+        st.tuples(st.integers(1, 7), st.integers(1, 12), st.integers(0, 11)), min_size=1, max_size=3
+    ),
     st.sampled_from(sorted(PAD)),
 )
 def test_any_window_on_any_small_image(name, axes, mode):
@@ -297,8 +303,10 @@ def test_the_result_may_be_cast():
     result = cf.mean(image, size=2, dtype="uint8")
     assert result.dtype == np.uint8
     assert_array_equal(result, np.rint(exact_mean))
-    assert_array_equal(cf.sum(image, size=3, dtype="uint8"),
-                       np.minimum(exact("sum", windows(image, np.ones((3, 3), bool))), 255))
+    assert_array_equal(
+        cf.sum(image, size=3, dtype="uint8"),
+        np.minimum(exact("sum", windows(image, np.ones((3, 3), bool))), 255),
+    )
 
 
 def test_float16_gives_float32_measures_and_float16_selections():

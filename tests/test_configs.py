@@ -1,0 +1,50 @@
+"""The jobs in config/ run, as they stand, on the demo's data, and give what SciPy gives."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from chunkfilt.arrays.api import from_yaml, open, run_yaml
+from chunkfilt.demo import make_demo
+from scipy import ndimage
+
+CONFIG = Path(__file__).parent.parent / "config"
+JOBS = sorted(path.name for path in CONFIG.glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with config/ and demo/ side by side, as in a checkout."""
+    folder = tmp_path_factory.mktemp("checkout")
+    (folder / "config").mkdir()
+    for name in JOBS:
+        (folder / "config" / name).write_text((CONFIG / name).read_text())
+    make_demo(folder / "demo", shape=(2500, 2048))
+    return folder
+
+
+def test_the_promised_jobs_are_there():
+    promised = {"quickstart", "gabor_features", "local_variance", "equalize", "cluster"}
+    assert promised <= {Path(name).stem for name in JOBS}
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_job_runs(place, name):
+    result = run_yaml(place / "config" / name, progress=False)
+    assert result.checksums
+    for array in result.checksums:
+        made = from_yaml(place / "config" / name)
+        saved = open(result.path, array if isinstance(made, dict) else None)
+        made = made[array] if isinstance(made, dict) else made
+        window = (slice(1000, 1300), slice(900, 1200))
+        np.testing.assert_array_equal(saved[window], made[window])
+
+
+def test_roughness_is_the_variance_around_every_pixel(place):
+    path = place / "config" / "local_variance.yaml"
+    run_yaml(path, "output.path=../demo/again.zarr", progress=False)
+    terrain = open(place / "demo" / "elevation.zarr")[...].astype(float)
+    mean = ndimage.uniform_filter(terrain, 15)
+    expected = ndimage.uniform_filter((terrain - 500) ** 2, 15) - (mean - 500) ** 2
+    found = open(place / "demo" / "again.zarr", "roughness")[...]
+    assert abs(found - expected).max() <= 1e-6 * expected.max()
