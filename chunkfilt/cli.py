@@ -225,7 +225,7 @@ def schema(
     out: Annotated[Path | None, typer.Option(help="Write it to this file.")] = None,
 ) -> None:
     """Print the JSON Schema of a job, for editors."""
-    from chunkfilt.config import job_schema
+    from chunkfilt.config_document import job_schema
 
     text = json.dumps(job_schema(), indent=2)
     if out is None:

@@ -1,7 +1,7 @@
 """A job: the YAML file, version 1, and the graph it stands for.
 
-``load_job`` reads and checks a file; ``Job.build`` gives the graph; ``to_document`` writes a
-graph down again.  The two are inverse: the graph and its file are the same thing.
+``load_job`` reads and checks a file; ``Job.build`` gives the graph.  The way back is
+``config_document.py``: the graph and its file are the same thing.
 """
 
 from __future__ import annotations
@@ -16,16 +16,20 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 
 import chunkfilt.filters  # noqa: F401 - declares every filter
-from chunkfilt.documents import Document, read_yaml, write_yaml
-from chunkfilt.engine.graph import Crop, ImageNode, Source, Value, bind, crop_named, is_image
+from chunkfilt.documents import Document, read_yaml
+from chunkfilt.engine.bind import bind
+from chunkfilt.engine.graph import ImageNode, Source, Value, crop_named
 from chunkfilt.errors import InputError, ParameterError, nearest
-from chunkfilt.filters.declare import Filter, find_filter, registered
+from chunkfilt.filters.declare import find_filter
 from chunkfilt.filters.params import DType, problem
 from chunkfilt.runtime.executors import SCHEDULERS
 from chunkfilt.runtime.run import DEFAULT_MEMORY, OutputOptions, RunOptions
-from chunkfilt.storage.zarr_store import ZarrImage, make_compressor, open_image
+from chunkfilt.storage.zarr_output import (
+    make_compressor,
+)
+from chunkfilt.storage.zarr_store import open_image
 
-__all__ = ["Built", "Job", "job_schema", "load_job", "parse_bytes", "to_document"]
+__all__ = ["Built", "Job", "load_job", "parse_bytes"]
 
 VERSION = 1
 SOURCE = "source"
@@ -162,7 +166,7 @@ class Job:
         nodes: dict[str, ImageNode | Value] = {SOURCE: self._source()}
         last = SOURCE
         for number, step in enumerate(self.steps):
-            name = step.name or _free_name(step.filter, nodes)
+            name = step.name or free_name(step.filter, nodes)
             if name in nodes:
                 raise self.document.error(
                     f"the name {name!r} is taken by an earlier step", "steps", number, "name"
@@ -298,113 +302,6 @@ def check_job(document: Document, folder: Path) -> Job:
     )
 
 
-def to_document(
-    outputs: Mapping[str, ImageNode | Value],
-    path: str,
-    *,
-    group: bool,
-    relative_to: Path | None = None,
-) -> dict[str, Any]:
-    """Return the job that computes `outputs`, as plain data.
-
-    Raises
-    ------
-    InputError
-        If the graph cannot be written: several inputs, images in memory, unregistered filters.
-    """
-    order: dict[int, Any] = {}
-    for node in outputs.values():
-        _collect(node, order)
-    sources = [node for node in order.values() if isinstance(node, Source)]
-    paths = {getattr(node.reader, "path", None) for node in sources}
-    if len(paths) != 1 or None in paths:
-        message = "a YAML job has one stored image as its input; this graph has " + (
-            "images in memory" if None in paths else f"{len(paths)}: {sorted(map(str, paths))}"
-        )
-        raise InputError(message)
-    names = {id(node): SOURCE for node in sources}
-    given = {id(node): name for name, node in outputs.items() if name}
-    taken: dict[str, Any] = dict.fromkeys([SOURCE, *given.values()])
-    steps: list[Any] = []
-    last = SOURCE
-    for node in order.values():
-        if isinstance(node, Source):
-            continue
-        step, word = _written(node)
-        entry: dict[str, Any] = {word: step}
-        inputs = [
-            names[id(one)] if is_image(one) else one for one in node.inputs if one is not None
-        ]
-        if inputs != [last]:
-            entry["input"] = inputs[0] if len(inputs) == 1 else inputs
-        name = given.get(id(node)) or _free_name(word, taken)
-        if name != word or list(taken).count(word) > 1 or given.get(id(node)):
-            entry["name"] = name
-        taken[name] = None
-        names[id(node)] = name
-        last = name if not isinstance(node, Value) else last
-        steps.append(entry)
-    saved = [names[id(node)] for node in outputs.values()]
-    return {
-        "version": VERSION,
-        "input": _input_document(sources[0], relative_to),
-        "steps": steps,
-        "output": {"path": path, "save": saved if group else saved[0]},
-    }
-
-
-def job_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a job, for editors."""
-    steps: list[dict[str, Any]] = []
-    shared = {
-        "input": {"type": ["string", "number", "array"]},
-        "name": {"type": "string"},
-    }
-    for name, declared in registered().items():
-        schema = declared.model.model_json_schema()
-        schema.pop("title", None)
-        summary = (declared.function.__doc__ or "").splitlines()[0]
-        steps.append(
-            {
-                "type": "object",
-                "description": summary,
-                "properties": {name: {**schema, "type": ["object", "null"]}, **shared},
-                "required": [name],
-                "additionalProperties": False,
-            }
-        )
-    crop = {"type": "object", "properties": {"crop": {"type": "object"}, **shared}}
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "chunkfilt job, version 1",
-        "type": "object",
-        "required": ["version", "input", "steps", "output"],
-        "additionalProperties": False,
-        "properties": {
-            "version": {"const": VERSION},
-            "input": {"oneOf": [{"type": "string"}, InputPart.model_json_schema()]},
-            "steps": {
-                "type": "array",
-                "minItems": 1,
-                "items": {
-                    "oneOf": [
-                        {"enum": list(registered())},
-                        *steps,
-                        {**crop, "required": ["crop"], "additionalProperties": False},
-                    ]
-                },
-            },
-            "output": {"oneOf": [{"type": "string"}, OutputPart.model_json_schema()]},
-            "run": RunPart.model_json_schema(),
-        },
-    }
-
-
-def dump_job(document: Mapping[str, Any]) -> str:
-    """Return a job's plain data as YAML text."""
-    return write_yaml(dict(document))
-
-
 def _part(model: type[Any], data: Any, document: Document, key: str) -> Any:
     if not isinstance(data, dict):
         message = f"{key} must be a mapping, got {data!r}"
@@ -478,7 +375,7 @@ def _short(value: Any) -> Any:
     return {"path": value} if isinstance(value, str) else value
 
 
-def _free_name(word: str, taken: Mapping[str, Any]) -> str:
+def free_name(word: str, taken: Mapping[str, Any]) -> str:
     name, number = word, 2
     while name in taken:
         name, number = f"{word}_{number}", number + 1
@@ -520,52 +417,3 @@ def _enter(here: Any, part: str, change: str) -> Any:
         return here[part]
     message = f"--set {change}: there is no {part!r}"
     raise InputError(message)
-
-
-def _collect(node: Any, order: dict[int, Any]) -> None:
-    """Gather the nodes that are steps, inputs first; a filter's own values are none."""
-    stack = [(node, False)]
-    while stack:
-        one, ready = stack.pop()
-        if ready:
-            order.setdefault(id(one), one)
-        elif id(one) not in order:
-            stack.append((one, True))
-            stack.extend((needed, False) for needed in reversed(one.inputs) if is_image(needed))
-
-
-def _written(node: Any) -> tuple[Any, str]:
-    """Return a node's parameters as they stand in YAML, and its word."""
-    if isinstance(node, Crop):
-        spec = node.inputs[0].spec
-        box: dict[str, Any] = {}
-        for axis, name in enumerate(spec.axes):
-            start, stop = node.start[axis], node.stop[axis]
-            if axis in node.dropped:
-                box[name] = start
-            elif (start, stop) != (0, spec.shape[axis]):
-                box[name] = [start, stop]
-        return box, "crop"
-    declared: Filter = node.filter
-    if registered().get(declared.name) is not declared:
-        message = f"the filter {declared.name!r} is not registered: YAML cannot name it"
-        raise InputError(message)
-    return declared.dump(node.params), declared.name
-
-
-def _input_document(source: Source, relative_to: Path | None) -> Any:
-    reader = source.reader
-    assert isinstance(reader, ZarrImage)
-    path = reader.path
-    if relative_to is not None:
-        place = Path(path)
-        path = str(place.relative_to(relative_to)) if place.is_relative_to(relative_to) else path
-    plain = open_image(reader.path).spec
-    if plain == source.spec:
-        return path
-    names = source.spec.axes
-    return {
-        "path": path,
-        "axes": list(names),
-        "spatial": [names[a] for a in source.spec.spatial],
-    }

@@ -96,7 +96,7 @@ def gather(
         if absent.any():
             missing.append((axis, absent))
         takes.append((axis, _positions(along, index)))
-    out = data[tuple(window)]
+    out = data[(*window, ...)]
     for axis, position in takes:
         # An axis on which every coordinate lies beyond the edge has no pixel to take from.
         if out.shape[axis] == 0:

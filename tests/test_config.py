@@ -7,7 +7,8 @@ import pytest
 from scipy import ndimage
 
 import chunkfilt as cf
-from chunkfilt.config import job_schema, load_job, parse_bytes
+from chunkfilt.config import load_job, parse_bytes
+from chunkfilt.config_document import job_schema
 from chunkfilt.errors import ConfigError, InputError
 from chunkfilt.filters.declare import registered
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
+
 from chunkfilt.arrays.api import from_yaml, open, run_yaml
 from chunkfilt.demo import make_demo
-from scipy import ndimage
 
 CONFIG = Path(__file__).parent.parent / "config"
 JOBS = sorted(path.name for path in CONFIG.glob("*.yaml"))

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from chunkfilt.cli import main
 from chunkfilt.demo import make_demo
 

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from chunkfilt import config
 from chunkfilt.arrays import job
 from chunkfilt.arrays.image import Image, LazyValue
 from chunkfilt.arrays.image import open_zarr as open  # noqa: A004 - as in xarray and tifffile
+from chunkfilt.config import load_job
+from chunkfilt.config_document import dump_job, to_document
 from chunkfilt.engine.graph import ImageNode, Value
 from chunkfilt.engine.plan import Plan
 from chunkfilt.errors import InputError
@@ -139,7 +140,7 @@ def to_yaml(
     """
     outputs, group = _outputs(images)
     folder = None if path is None else Path(path).absolute().parent
-    text = config.dump_job(config.to_document(outputs, output, group=group, relative_to=folder))
+    text = dump_job(to_document(outputs, output, group=group, relative_to=folder))
     if path is not None:
         Path(path).write_text(text, encoding="utf-8")
     return text
@@ -163,7 +164,7 @@ def from_yaml(path: str | os.PathLike[str]) -> Any:
     InputError
         If the file is missing or wrong, with line and column.
     """
-    built = config.load_job(Path(path)).build()
+    built = load_job(Path(path)).build()
     made = {
         name: LazyValue(node) if isinstance(node, Value) else Image(node)
         for name, node in built.outputs.items()
@@ -195,7 +196,7 @@ def run_yaml(path: str | os.PathLike[str], *changes: str, progress: Any = True) 
     RunError
         If a block fails; the output stays, marked unfinished.
     """
-    loaded = config.load_job(Path(path), changes)
+    loaded = load_job(Path(path), changes)
     built = loaded.build()
     report = progress if callable(progress) else suitable() if progress else silent
     return run(

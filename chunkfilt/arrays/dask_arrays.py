@@ -27,8 +27,9 @@ from dask.highlevelgraph import HighLevelGraph
 
 from chunkfilt.arrays.image import shape_value
 from chunkfilt.edges import gather, needed_runs
+from chunkfilt.engine.bind import bind
 from chunkfilt.engine.evaluate import chunk_value, compute_box, rows_for
-from chunkfilt.engine.graph import Filtered, Source, Value, bind, is_image, plain_axes
+from chunkfilt.engine.graph import Filtered, Source, Value, is_image, plain_axes
 from chunkfilt.engine.values import join_rows, take_rows
 from chunkfilt.errors import InputError
 from chunkfilt.filters.declare import Filter

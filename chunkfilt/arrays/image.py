@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from chunkfilt.arrays import job
-from chunkfilt.engine.graph import ImageNode, Source, Value, bind, crop, crop_named, topological
+from chunkfilt.engine.bind import bind
+from chunkfilt.engine.graph import ImageNode, Source, Value, crop, crop_named, topological
 from chunkfilt.engine.plan import Plan, format_bytes
 from chunkfilt.engine.values import map_table
 from chunkfilt.errors import InputError

@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from chunkfilt import config
+from chunkfilt.config import parse_bytes
+from chunkfilt.config_document import to_document
+from chunkfilt.engine.bind import bind
 from chunkfilt.engine.graph import (
     Crop,
     Filtered,
     ImageNode,
     Source,
     Value,
-    bind,
     crop,
     is_image,
     topological,
@@ -37,7 +38,9 @@ from chunkfilt.runtime.run import (
     run,
 )
 from chunkfilt.show.picture import Picture, describe_box, plane_index
-from chunkfilt.storage.zarr_store import make_compressor
+from chunkfilt.storage.zarr_output import (
+    make_compressor,
+)
 
 __all__ = ["compute_node", "describe", "document", "plan_nodes", "preview_node", "save_nodes"]
 
@@ -105,7 +108,7 @@ def run_options(
 ) -> RunOptions:
     """Return how the run is carried out, from options as users give them."""
     try:
-        size = config.parse_bytes(memory)
+        size = parse_bytes(memory)
     except ValueError as error:
         message = f"memory {error}, got {memory!r}"
         raise InputError(message) from None
@@ -160,7 +163,7 @@ def document(
 ) -> dict[str, Any] | None:
     """Return the job of `outputs` as plain data; None if it has none and `strict` is false."""
     try:
-        return config.to_document(outputs, path, group=group)
+        return to_document(outputs, path, group=group)
     except InputError:
         if strict:
             raise

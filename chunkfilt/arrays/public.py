@@ -13,10 +13,12 @@ import numpy as np
 
 import chunkfilt.filters  # noqa: F401 - declares every filter
 from chunkfilt.arrays.image import Image, apply, shape_value
-from chunkfilt.engine.graph import Source, Value, bind, plain_axes
+from chunkfilt.engine.bind import bind
+from chunkfilt.engine.graph import Source, Value, plain_axes
 from chunkfilt.errors import InputError
 from chunkfilt.filters import declare
-from chunkfilt.filters.declare import Filter, full_docstring, registered
+from chunkfilt.filters.declare import Filter, registered
+from chunkfilt.filters.docstrings import full_docstring
 from chunkfilt.grid import ImageSpec, Region
 from chunkfilt.runtime.run import RunOptions, compute, values_of
 

@@ -27,13 +27,13 @@ from typing import Any, Literal, TypeVar
 from numpy.typing import ArrayLike, DTypeLike
 
 '''
-_TAIL = '''
+_TAIL = """
 __version__: str
 __all__: list[str]
 
 # Arrays give arrays of their kind, lazy images give lazy images.
 _Image = TypeVar("_Image")
-'''
+"""
 
 
 def stub_text() -> str:

@@ -33,7 +33,7 @@ __all__ = ["Costing", "Layout", "Pass", "format_bytes"]
 # Nanoseconds of one core, measured on a server (see benchmarks/); only their ratios matter: they
 # decide where a larger block stops paying, and whether an intermediate is worth keeping.
 _READ_PIXEL, _READ_BYTE, _WRITE_BYTE = 1.0, 0.5, 2.0
-_NODE, _TASK = 3.0, 4_000_000.0
+_NODE = 3.0
 # The allocator keeps some of what was freed; measured peaks stay within this.
 _SLACK = 1.1
 
@@ -92,9 +92,11 @@ class Costing:
         workers: int,
         base: int,
         keep: bool,
+        overhead: float,
     ) -> None:
         self.outputs, self.grid = outputs, grid
         self.workers, self.base, self.keep = workers, base, keep
+        self.overhead = overhead
         self.codec = max((one.chunk_bytes for one in layouts.values()), default=0)
         self.depths = value_depths(outputs.values())
 
@@ -228,7 +230,7 @@ class Costing:
         for one, targets, known in self._followed(passes):
             region = _samples(one.grid)[0]
             order, runs = demand(_wanted(targets, region), dict.fromkeys(known))
-            spent = _TASK
+            spent = self.overhead
             for node in order:
                 spent += _node_time(node, runs[id(node)])
             written = sum(node.spec.dtype.itemsize for node in (*one.keeps, *one.images.values()))

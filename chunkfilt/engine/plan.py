@@ -19,6 +19,7 @@ from chunkfilt.grid import Blocks, ImageSpec, round_up
 
 __all__ = ["Layout", "Pass", "Plan", "default_chunks", "format_bytes", "make_plan"]
 
+STORE_OVERHEAD, MEMORY_OVERHEAD = 4e6, 3e5
 _FIT_LARGEST, _FIT_NARROW, _FIT_SIDE = 1 << 24, 64, 1024
 _LARGEST_BLOCK, _MEMORY_UNIT = 1 << 26, 256
 
@@ -148,6 +149,7 @@ def make_plan(
     base: int,
     block: Sequence[int] | None = None,
     keep: bool = True,
+    overhead: float = STORE_OVERHEAD,
     notes: Iterable[str] = (),
 ) -> Plan:
     """Plan a run.
@@ -168,6 +170,8 @@ def make_plan(
         A block to use rather than the cheapest one; rounded up to whole write units.
     keep : bool, default True
         Whether intermediates may be kept on disk between passes.
+    overhead : float
+        Nanoseconds that a task costs beside its pixels: calls to the store above all.
     notes : iterable of str
         What was decided before.
 
@@ -184,7 +188,9 @@ def make_plan(
     if block is not None:
         asked = zip(block, unit, grid.shape, strict=True)
         candidates = [tuple(min(round_up(b, u), round_up(n, u)) for b, u, n in asked)]
-    costing = Costing(outputs, layouts, grid, workers=workers, base=base, keep=keep)
+    costing = Costing(
+        outputs, layouts, grid, workers=workers, base=base, keep=keep, overhead=overhead
+    )
     best = costing.fitting(candidates, budget)
     memory = costing.memory(best)[0]
     steps = []
@@ -193,7 +199,9 @@ def make_plan(
             steps.append(step)
             continue
         named = {str(i): value for i, value in enumerate(step.values)}
-        inner = make_plan(named, {}, budget=budget, workers=workers, base=base, keep=False)
+        inner = make_plan(
+            named, {}, budget=budget, workers=workers, base=base, keep=False, overhead=overhead
+        )
         steps.append(replace(step, grid=inner.grid))
         memory = max(memory, dict(inner.memory), key=lambda terms: sum(terms.values()))
     read, halo_cost = costing.reading(steps)

@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import math
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -356,51 +354,6 @@ def _shared(kind: Kind, rules: Rules) -> dict[str, Any]:
     return shared
 
 
-SHARED_DOCS = {
-    "mode": (
-        "mode : {'reflect', 'mirror', 'nearest', 'constant', 'wrap'}, default {default!r}",
-        "What lies beyond the image's edge, in scipy.ndimage's words.",
-    ),
-    "cval": (
-        "cval : float, default 0.0",
-        "The value beyond the edge under ``mode='constant'``.",
-    ),
-    "axes": (
-        "axes : int, str or sequence of them, optional",
-        (
-            "The spatial axes, by number or name; the others are batch axes, each index filtered "
-            "on its own. Default: all axes of a plain array, the spatial ones of an image with "
-            "named axes."
-        ),
-    ),
-    "scope": (
-        "scope : {'batch', 'all'}, default 'batch'",
-        "Whether whole-image values are per batch index or over all of them.",
-    ),
-    "dtype": (
-        "dtype : dtype, optional",
-        (
-            "Cast the result: integers round half to even and saturate, NaN becomes 0. Default: "
-            "as said under Returns."
-        ),
-    ),
-}
-
-
-def full_docstring(declared: Filter) -> str:
-    """Return the kernel's docstring with the shared parameters written in."""
-    text = inspect.getdoc(declared.function) or declared.name
-    own = inspect.signature(declared.function).parameters
-    added = []
-    for name, field in declared.model.model_fields.items():
-        if name in SHARED_DOCS and name not in own:
-            head, body = SHARED_DOCS[name]
-            added.append(head.replace("{default!r}", repr(field.default)))
-            added.append(textwrap.indent(textwrap.fill(body, 92), "    "))
-    head, separator, tail = text.partition("\nReturns\n")
-    return f"{head.rstrip()}\n" + "\n".join(added) + f"\n{separator}{tail}" if separator else text
-
-
 def _per_axis(field: Any) -> bool:
     parts = [*field.metadata, *get_args(field.annotation)]
     parts += [meta for part in get_args(field.annotation) for meta in get_args(part)]
@@ -415,8 +368,3 @@ def _by_reference(module: str, name: str) -> Filter:
     held = getattr(importlib.import_module(module), name)
     found: Filter = held.filter
     return found
-
-
-def pixels(shape: Sequence[int]) -> int:
-    """Return the number of pixels of a shape."""
-    return math.prod(shape)

@@ -26,15 +26,15 @@ from chunkfilt.runtime.executors import SCHEDULERS, Executor, available_cores, m
 from chunkfilt.runtime.progress import Report, RunFinished, silent
 from chunkfilt.runtime.tables import value_document, write_table
 from chunkfilt.runtime.tasks import run_passes
-from chunkfilt.storage.zarr_store import (
+from chunkfilt.storage.zarr_output import (
     ArrayLayout,
-    ZarrImage,
     check_output_path,
     create_output,
     remove_output,
     run_folder,
     write_attributes,
 )
+from chunkfilt.storage.zarr_store import ZarrImage
 
 __all__ = ["OutputOptions", "RunOptions", "RunResult", "compute", "plan_run", "run", "values_of"]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,17 +23,12 @@ from chunkfilt.errors import RunError, StorageError, UnfinishedWarning, nearest
 from chunkfilt.grid import ImageSpec, Region, write_unit
 
 __all__ = [
-    "ArrayLayout",
     "ZarrImage",
     "arrays_in",
-    "check_output_path",
     "compressor_of",
-    "create_output",
     "open_image",
     "pipeline",
-    "remove_output",
     "root_record",
-    "run_folder",
 ]
 
 SPATIAL_NAMES = ("z", "y", "x")
@@ -120,21 +114,6 @@ class ZarrImage:
             raise RunError(message) from error
 
 
-@dataclass(frozen=True)
-class ArrayLayout:
-    """How an output array is stored."""
-
-    spec: ImageSpec
-    chunks: tuple[int, ...]
-    shards: tuple[int, ...] | None
-    compressor: Any
-
-    @property
-    def unit(self) -> tuple[int, ...]:
-        """Pixels of one file."""
-        return write_unit(self.chunks, self.shards)
-
-
 def open_image(
     path: str | os.PathLike[str],
     array: str | None = None,
@@ -177,7 +156,7 @@ def open_image(
         compressor=compressor_of(held),
         record=group_record or _record_above(held, place),
         zarr_format=held.metadata.zarr_format,
-        compressor_name=_compressor_name(held),
+        compressor_name=name_of_compressor(held),
     )
     if not image.finished:
         message = f"{place} is unfinished: the run that wrote it was interrupted"
@@ -213,137 +192,6 @@ def compressor_of(array: Any) -> Any:
     return "auto"
 
 
-def make_compressor(spec: Any) -> Any:
-    """Return the codec for a compressor as it stands in YAML: ``{zstd: 3}``, ``none``.
-
-    Raises
-    ------
-    ValueError
-        If the name or an option is unknown.
-    """
-    if spec == "none":
-        return None
-    if isinstance(spec, str):
-        spec = {spec: {}}
-    ((name, options),) = spec.items()
-    known = {"zstd": ZstdCodec, "blosc": BloscCodec, "gzip": GzipCodec}
-    if name not in known:
-        message = f"compressor must be one of {', '.join(known)} or none, got {name!r}"
-        raise ValueError(message + nearest(name, known))
-    if isinstance(options, int):
-        options = {"clevel" if name == "blosc" else "level": options}
-    try:
-        return known[name](**(options or {}))
-    except (TypeError, ValueError) as error:
-        message = f"compressor {name} does not take {options!r}: {error}"
-        raise ValueError(message) from None
-
-
-def run_folder(path: str | os.PathLike[str]) -> Path:
-    """Return the folder beside an output that records its run."""
-    place = Path(path)
-    return place.with_name(place.name + ".run")
-
-
-def check_output_path(
-    path: str | os.PathLike[str], inputs: Sequence[str], *, overwrite: bool
-) -> Path:
-    """Return where an output may be written; nothing is touched.
-
-    Raises
-    ------
-    StorageError
-        If it exists and is not to be overwritten, is or touches an input, or its folder cannot
-        be written to.
-    """
-    place = Path(path).absolute()
-    if "://" in str(path):
-        message = f"output must be a local path, got {str(path)!r}"
-        raise StorageError(message)
-    real = Path(os.path.realpath(place))
-    for one in inputs:
-        other = Path(os.path.realpath(one))
-        if real == other or real in other.parents or other in real.parents:
-            message = f"output {path} is, holds or lies within the input {one}: choose another path"
-            raise StorageError(message)
-    if os.path.lexists(place):
-        if not overwrite:
-            message = f"output {path} exists: set overwrite: true (--overwrite) or choose another"
-            raise StorageError(message)
-        if not _is_store(place):
-            message = f"output {path} exists and is no Zarr store: it will not be overwritten"
-            raise StorageError(message)
-    folder = place.parent
-    while not folder.exists():
-        folder = folder.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        message = f"cannot write {path}: {folder} is not a folder that you may write to"
-        raise StorageError(message)
-    return place
-
-
-def remove_output(path: Path) -> None:
-    """Remove an output and the record of its run."""
-    for place in (path, run_folder(path)):
-        if place.is_symlink():
-            place.unlink()
-        elif place.exists():
-            shutil.rmtree(place)
-
-
-def create_output(
-    path: Path,
-    arrays: Mapping[str, ArrayLayout],
-    *,
-    group: bool,
-    attributes: Mapping[str, Any],
-) -> dict[str, ZarrImage]:
-    """Create the output's arrays, empty, with `attributes` on the store's root.
-
-    Parameters
-    ----------
-    path : Path
-        Where; must not exist.
-    arrays : mapping
-        Layout by name; with `group` false, exactly one, which becomes the store itself.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if group:
-        zarr.create_group(str(path), zarr_format=3, attributes=dict(attributes))
-    made = {}
-    for name, layout in arrays.items():
-        place = path / name if group else path
-        with pipeline():
-            array = zarr.create_array(
-                str(place),
-                shape=layout.spec.shape,
-                dtype=layout.spec.dtype,
-                chunks=layout.chunks,
-                shards=layout.shards,
-                compressors=layout.compressor,
-                fill_value=0,
-                dimension_names=list(layout.spec.axes),
-                attributes=None if group else dict(attributes),
-                zarr_format=3,
-            )
-        made[name] = ZarrImage(
-            path=str(place),
-            spec=layout.spec,
-            chunks=layout.chunks,
-            shards=layout.shards,
-            compressor=layout.compressor,
-            record={},
-            zarr_format=3,
-            compressor_name=_compressor_name(array),
-        )
-    return made
-
-
-def write_attributes(path: Path, attributes: Mapping[str, Any]) -> None:
-    """Set attributes of the store's root."""
-    zarr.open(str(path), mode="r+").attrs.update(dict(attributes))
-
-
 def root_record(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return what the run that wrote a store recorded; empty for stores from elsewhere."""
     own: dict[str, Any] = dict(_open_any(_store_path(path)).attrs.get("chunkfilt", {}))
@@ -362,12 +210,12 @@ def _store_path(path: str | os.PathLike[str]) -> Path:
     return place.absolute()
 
 
-def _is_store(place: Path) -> bool:
+def is_store(place: Path) -> bool:
     return place.is_dir() and any((place / mark).is_file() for mark in _MARKS)
 
 
 def _open_any(place: Path) -> Any:
-    if not _is_store(place):
+    if not is_store(place):
         message = f"{place} is not a Zarr store: it has none of {', '.join(_MARKS)}"
         raise StorageError(message)
     try:
@@ -388,7 +236,7 @@ def _names(group: Any) -> list[str]:
 def _record_above(array: Any, place: Path) -> Mapping[str, Any]:
     """Return the run's record of an array opened by its own path; a group's stands above it."""
     own: Mapping[str, Any] = array.attrs.get("chunkfilt", {})
-    if own or not _is_store(place.parent):
+    if own or not is_store(place.parent):
         return own
     above: Mapping[str, Any] = _open_any(place.parent).attrs.get("chunkfilt", {})
     return above
@@ -448,7 +296,7 @@ def _codec_config(codec: Any) -> dict[str, Any]:
     return {"id": described["name"], **described.get("configuration", {})}
 
 
-def _compressor_name(array: Any) -> str:
+def name_of_compressor(array: Any) -> str:
     if not array.compressors:
         return "none"
     config = _codec_config(array.compressors[0])

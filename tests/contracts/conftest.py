@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import chunkfilt.filters  # noqa: F401 - declares every filter
-from chunkfilt.engine.graph import Source, Value, bind, plain_axes
+from chunkfilt.engine.bind import bind
+from chunkfilt.engine.graph import Source, Value, plain_axes
 from chunkfilt.engine.plan import Layout, make_plan
 from chunkfilt.errors import ParameterError
 from chunkfilt.filters.declare import registered

@@ -8,8 +8,9 @@ import pytest
 import zarr
 
 import chunkfilt as cf
+from chunkfilt.engine.bind import bind
 from chunkfilt.engine.evaluate import evaluate_region
-from chunkfilt.engine.graph import Filtered, Source, Value, bind
+from chunkfilt.engine.graph import Filtered, Source, Value
 from chunkfilt.errors import InputError, ParameterError
 from chunkfilt.grid import Region
 from chunkfilt.runtime.run import OutputOptions, RunOptions, run
@@ -242,6 +243,22 @@ def test_an_image_of_one_pixel(case, compute, same):
             if not isinstance(node, Value):
                 assert np.isfinite(result.astype(np.float64)).all()
                 assert result.shape[-2:] == (1, 1)
+
+
+def test_a_kept_intermediate_changes_no_pixel(tmp_path, same):
+    pixels = (np.random.default_rng(5).random((70, 90)) * 60000).astype("uint16")
+    held = zarr.create_array(str(tmp_path / "in.zarr"), data=pixels, chunks=(16, 16))
+    assert held.shape == pixels.shape
+    image = open_image(tmp_path / "in.zarr")
+    node, expected = Source(image.spec, image), pixels
+    for _ in range(12):
+        node = bind(cf.gaussian.filter, [node], {"mode": "wrap"})
+        expected = cf.gaussian(expected, mode="wrap")
+    node = bind(cf.equalize_hist.filter, [node], {})
+    result = run({"": node}, tmp_path / "out.zarr", group=False)
+    same(zarr.open_array(str(tmp_path / "out.zarr"), mode="r")[...], cf.equalize_hist(expected))
+    assert "keep gaussian" in result.plan.passes[0]
+    assert not (tmp_path / "out.zarr.run" / "intermediate").exists()
 
 
 def stored(case, folder, chunks):

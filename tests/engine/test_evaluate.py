@@ -10,8 +10,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy import ndimage, signal
 from skimage.filters import gabor_kernel
 
+from chunkfilt.engine.bind import bind
 from chunkfilt.engine.evaluate import cast, demand, evaluate, evaluate_region, extract
-from chunkfilt.engine.graph import Source, bind, crop
+from chunkfilt.engine.graph import Source, crop
 from chunkfilt.filters.declare import find_filter, image_filter
 from chunkfilt.grid import Blocks, ImageSpec, Region
 
@@ -196,7 +197,7 @@ def blocks_of(data, shape):
     return tuple(data.draw(st.integers(max(1, -(-n // 3)), n + 2)) if n else 1 for n in shape)
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(programs(), st.data())
 def test_random_graphs_block_by_block_and_step_by_step(held, data):
     last = held[-1][0]

@@ -5,12 +5,12 @@ import pickle
 import numpy as np
 import pytest
 
+from chunkfilt.engine.bind import bind
 from chunkfilt.engine.graph import (
     Filtered,
     Source,
     Value,
     behind,
-    bind,
     crop,
     plain_axes,
     topological,

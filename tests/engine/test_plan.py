@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from chunkfilt.engine.graph import Source, bind, crop
+from chunkfilt.engine.bind import bind
+from chunkfilt.engine.graph import Source, crop, value_depths
 from chunkfilt.engine.plan import Layout, default_chunks, format_bytes, make_plan
 from chunkfilt.errors import BudgetError, InputError
 from chunkfilt.filters.declare import find_filter
@@ -94,7 +95,7 @@ def test_blocks_are_whole_units_of_every_output(first, second):
         assert all(b % u == 0 for b, u in zip(made.block, unit, strict=True))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     st.sampled_from([8, 16, 40, 100, 400, 2000]),
     st.integers(1, 8),
@@ -196,7 +197,8 @@ def test_ten_million_blocks_and_more_are_never_a_list():
     tracemalloc.stop()
     assert made.grid[made.blocks - 1].stop == (side, side)
     assert made.blocks >= 10**5
-    assert made.written_bytes == side * side * made.outputs[""].dtype.itemsize
+    stored = [node.spec for step in made.steps for node in (*step.keeps, *step.images.values())]
+    assert made.written_bytes == sum(side * side * one.dtype.itemsize for one in stored)
     assert "10000000 y x 10000000 x" in text
     assert peak < 4 * MIB
 
@@ -218,11 +220,44 @@ def test_passes_are_the_depth_of_values_plus_one(dtype, steps, passes):
     last = source((4096, 4096), (512, 512), dtype)
     for step in steps:
         last = node(step, last)
-    made = plan(last, (512, 512))
+    made = plan(last, (512, 512), keep=False)
     assert made.passes == tuple(passes)
-    assert made.tasks == sum(len(sweep.grid) for sweep in made.sweeps) + made.blocks
+    assert len(passes) == max(value_depths([last]).values(), default=-1) + 2
+    assert made.tasks == made.blocks * len(passes)
     for number in range(1, len(passes) + 1):
         assert f"pass {number} of {len(passes)}" in str(made)
+
+
+def dear_then_equalized():
+    slow = source((8192, 8192), (512, 512))
+    for _ in range(12):
+        slow = node("gaussian", slow, sigma=2.0)
+    return node("equalize_hist", slow)
+
+
+def test_what_is_dear_is_kept_for_the_later_passes_and_the_plan_says_so():
+    last = dear_then_equalized()
+    made = plan(last, (512, 512), block=(1024, 1024))
+    first, *later = made.steps
+    assert [one.filter.name for one in first.keeps] == ["gaussian"]
+    assert first.keeps[0] is last.image
+    assert not any(step.keeps for step in later)
+    assert "keep gaussian" in made.passes[0]
+    assert any("gaussian kept on disk" in note for note in made.notes)
+    assert made.written_bytes == 8192 * 8192 * (4 + 4)
+    # No pass more or less for it.
+    without = plan(last, (512, 512), block=(1024, 1024), keep=False)
+    assert len(without.steps) == len(made.steps)
+    assert not any(step.keeps for step in without.steps)
+    assert without.written_bytes == 8192 * 8192 * 4
+
+
+def test_what_is_cheap_is_computed_in_every_pass_and_the_plan_says_so():
+    cheap = node("equalize_hist", node("abs", source((8192, 8192), (512, 512), "int16")))
+    made = plan(cheap, (512, 512))
+    assert not any(step.keeps for step in made.steps)
+    assert any("abs computed in every pass" in note for note in made.notes)
+    assert made.read_bytes == 2 * 8192 * 8192 * 2
 
 
 def test_a_value_alone_needs_no_pass_to_write():
@@ -247,7 +282,8 @@ def test_the_value_of_an_image_behind_a_crop_sweeps_that_image():
     part = crop(node("equalize_hist", image), {0: (0, 100), 1: (10, 300)})
     made = plan(part, (64, 64))
     assert made.grid_shape == (100, 290)
-    assert made.sweeps[0].grid.shape == (4096, 4096)
+    assert made.steps[0].grid.shape == (4096, 4096)
+    assert made.steps[-1].grid.shape == (100, 290)
 
 
 def test_outputs_of_different_shapes_are_refused():

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 import chunkfilt as cf
-from chunkfilt.engine.graph import Source, bind
+from chunkfilt.engine.bind import bind
+from chunkfilt.engine.graph import Source
 from chunkfilt.errors import InputError, ParameterError
 from chunkfilt.filters import declare
-from chunkfilt.filters.declare import find_filter, full_docstring, image_filter, value_filter
+from chunkfilt.filters.declare import find_filter, image_filter, value_filter
+from chunkfilt.filters.docstrings import full_docstring
 from chunkfilt.filters.footprints import disk, ring
 from chunkfilt.filters.params import WindowSize
 from chunkfilt.grid import ImageSpec

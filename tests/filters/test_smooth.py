@@ -41,7 +41,6 @@ def noise(dtype, shape):
         ("float32", "float32"),
         ("float64", "float64"),
         ("int32", "float64"),
-        ("bool", "float32"),
     ],
 )
 def test_is_scipys(mode, dtype, expected):

@@ -8,7 +8,10 @@ import zarr
 
 import chunkfilt as cf
 from chunkfilt.errors import InputError, StorageError
-from chunkfilt.storage.zarr_store import check_output_path, run_folder
+from chunkfilt.storage.zarr_output import (
+    check_output_path,
+    run_folder,
+)
 
 
 def snapshot(folder):

@@ -1,0 +1,172 @@
+"""The way back from a graph to a YAML job, and the JSON Schema of jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from chunkfilt.config import SOURCE, VERSION, InputPart, OutputPart, RunPart, free_name
+from chunkfilt.documents import write_yaml
+from chunkfilt.engine.graph import Crop, ImageNode, Source, Value, is_image
+from chunkfilt.errors import InputError
+from chunkfilt.filters.declare import Filter, registered
+from chunkfilt.storage.zarr_store import ZarrImage, open_image
+
+__all__ = ["dump_job", "job_schema", "to_document"]
+
+
+def to_document(
+    outputs: Mapping[str, ImageNode | Value],
+    path: str,
+    *,
+    group: bool,
+    relative_to: Path | None = None,
+) -> dict[str, Any]:
+    """Return the job that computes `outputs`, as plain data.
+
+    Raises
+    ------
+    InputError
+        If the graph cannot be written: several inputs, images in memory, unregistered filters.
+    """
+    order: dict[int, Any] = {}
+    for node in outputs.values():
+        _collect(node, order)
+    sources = [node for node in order.values() if isinstance(node, Source)]
+    paths = {getattr(node.reader, "path", None) for node in sources}
+    if len(paths) != 1 or None in paths:
+        message = "a YAML job has one stored image as its input; this graph has " + (
+            "images in memory" if None in paths else f"{len(paths)}: {sorted(map(str, paths))}"
+        )
+        raise InputError(message)
+    names = {id(node): SOURCE for node in sources}
+    given = {id(node): name for name, node in outputs.items() if name}
+    taken: dict[str, Any] = dict.fromkeys([SOURCE, *given.values()])
+    steps: list[Any] = []
+    last = SOURCE
+    for node in order.values():
+        if isinstance(node, Source):
+            continue
+        step, word = _written(node)
+        entry: dict[str, Any] = {word: step}
+        inputs = [
+            names[id(one)] if is_image(one) else one for one in node.inputs if one is not None
+        ]
+        if inputs != [last]:
+            entry["input"] = inputs[0] if len(inputs) == 1 else inputs
+        name = given.get(id(node)) or free_name(word, taken)
+        if name != word or list(taken).count(word) > 1 or given.get(id(node)):
+            entry["name"] = name
+        taken[name] = None
+        names[id(node)] = name
+        last = name if not isinstance(node, Value) else last
+        steps.append(entry)
+    saved = [names[id(node)] for node in outputs.values()]
+    return {
+        "version": VERSION,
+        "input": _input_document(sources[0], relative_to),
+        "steps": steps,
+        "output": {"path": path, "save": saved if group else saved[0]},
+    }
+
+
+def job_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a job, for editors."""
+    steps: list[dict[str, Any]] = []
+    shared = {
+        "input": {"type": ["string", "number", "array"]},
+        "name": {"type": "string"},
+    }
+    for name, declared in registered().items():
+        schema = declared.model.model_json_schema()
+        schema.pop("title", None)
+        summary = (declared.function.__doc__ or "").splitlines()[0]
+        steps.append(
+            {
+                "type": "object",
+                "description": summary,
+                "properties": {name: {**schema, "type": ["object", "null"]}, **shared},
+                "required": [name],
+                "additionalProperties": False,
+            }
+        )
+    crop = {"type": "object", "properties": {"crop": {"type": "object"}, **shared}}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "chunkfilt job, version 1",
+        "type": "object",
+        "required": ["version", "input", "steps", "output"],
+        "additionalProperties": False,
+        "properties": {
+            "version": {"const": VERSION},
+            "input": {"oneOf": [{"type": "string"}, InputPart.model_json_schema()]},
+            "steps": {
+                "type": "array",
+                "minItems": 1,
+                "items": {
+                    "oneOf": [
+                        {"enum": list(registered())},
+                        *steps,
+                        {**crop, "required": ["crop"], "additionalProperties": False},
+                    ]
+                },
+            },
+            "output": {"oneOf": [{"type": "string"}, OutputPart.model_json_schema()]},
+            "run": RunPart.model_json_schema(),
+        },
+    }
+
+
+def dump_job(document: Mapping[str, Any]) -> str:
+    """Return a job's plain data as YAML text."""
+    return write_yaml(dict(document))
+
+
+def _collect(node: Any, order: dict[int, Any]) -> None:
+    """Gather the nodes that are steps, inputs first; a filter's own values are none."""
+    stack = [(node, False)]
+    while stack:
+        one, ready = stack.pop()
+        if ready:
+            order.setdefault(id(one), one)
+        elif id(one) not in order:
+            stack.append((one, True))
+            stack.extend((needed, False) for needed in reversed(one.inputs) if is_image(needed))
+
+
+def _written(node: Any) -> tuple[Any, str]:
+    """Return a node's parameters as they stand in YAML, and its word."""
+    if isinstance(node, Crop):
+        spec = node.inputs[0].spec
+        box: dict[str, Any] = {}
+        for axis, name in enumerate(spec.axes):
+            start, stop = node.start[axis], node.stop[axis]
+            if axis in node.dropped:
+                box[name] = start
+            elif (start, stop) != (0, spec.shape[axis]):
+                box[name] = [start, stop]
+        return box, "crop"
+    declared: Filter = node.filter
+    if registered().get(declared.name) is not declared:
+        message = f"the filter {declared.name!r} is not registered: YAML cannot name it"
+        raise InputError(message)
+    return declared.dump(node.params), declared.name
+
+
+def _input_document(source: Source, relative_to: Path | None) -> Any:
+    reader = source.reader
+    assert isinstance(reader, ZarrImage)
+    path = reader.path
+    if relative_to is not None:
+        place = Path(path)
+        path = str(place.relative_to(relative_to)) if place.is_relative_to(relative_to) else path
+    plain = open_image(reader.path).spec
+    if plain == source.spec:
+        return path
+    names = source.spec.axes
+    return {
+        "path": path,
+        "axes": list(names),
+        "spatial": [names[a] for a in source.spec.spatial],
+    }

@@ -1,0 +1,54 @@
+"""The docstring of a public function: the kernel's own, with the shared parameters written in."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+
+from chunkfilt.filters.declare import Filter
+
+__all__ = ["full_docstring"]
+
+SHARED_DOCS = {
+    "mode": (
+        "mode : {'reflect', 'mirror', 'nearest', 'constant', 'wrap'}, default {default!r}",
+        "What lies beyond the image's edge, in scipy.ndimage's words.",
+    ),
+    "cval": (
+        "cval : float, default 0.0",
+        "The value beyond the edge under ``mode='constant'``.",
+    ),
+    "axes": (
+        "axes : int, str or sequence of them, optional",
+        (
+            "The spatial axes, by number or name; the others are batch axes, each index filtered "
+            "on its own. Default: all axes of a plain array, the spatial ones of an image with "
+            "named axes."
+        ),
+    ),
+    "scope": (
+        "scope : {'batch', 'all'}, default 'batch'",
+        "Whether whole-image values are per batch index or over all of them.",
+    ),
+    "dtype": (
+        "dtype : dtype, optional",
+        (
+            "Cast the result: integers round half to even and saturate, NaN becomes 0. Default: "
+            "as said under Returns."
+        ),
+    ),
+}
+
+
+def full_docstring(declared: Filter) -> str:
+    """Return the kernel's docstring with the shared parameters written in."""
+    text = inspect.getdoc(declared.function) or declared.name
+    own = inspect.signature(declared.function).parameters
+    added = []
+    for name, field in declared.model.model_fields.items():
+        if name in SHARED_DOCS and name not in own:
+            head, body = SHARED_DOCS[name]
+            added.append(head.replace("{default!r}", repr(field.default)))
+            added.append(textwrap.indent(textwrap.fill(body, 92), "    "))
+    head, separator, tail = text.partition("\nReturns\n")
+    return f"{head.rstrip()}\n" + "\n".join(added) + f"\n{separator}{tail}" if separator else text
