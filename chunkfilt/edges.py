@@ -84,7 +84,8 @@ def gather(
     ``take`` per axis that reaches beyond it.
     """
     missing: list[tuple[int, np.ndarray]] = []
-    window: list[slice] = [slice(None)] * data.ndim
+    # The Ellipsis keeps the result an array where the image has no axes.
+    window: list[Any] = [slice(None)] * data.ndim + [...]
     takes: list[tuple[int, np.ndarray]] = []
     for axis, (along, n) in enumerate(zip(runs, shape, strict=True)):
         start, stop = wanted.start[axis], wanted.stop[axis]
@@ -96,7 +97,7 @@ def gather(
         if absent.any():
             missing.append((axis, absent))
         takes.append((axis, _positions(along, index)))
-    out = data[(*window, ...)]
+    out: np.ndarray = data[tuple(window)]
     for axis, position in takes:
         # An axis on which every coordinate lies beyond the edge has no pixel to take from.
         if out.shape[axis] == 0:

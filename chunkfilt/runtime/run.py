@@ -331,7 +331,15 @@ def _memory_plan(outputs: Mapping[str, ImageNode | Value], options: RunOptions) 
                 for a in node.spec.grid
             )
             layouts[name] = Layout(node.spec, unit, 0)
-    return make_plan(outputs, layouts, budget=1 << 62, workers=options.tasks, base=process_memory())
+    return make_plan(
+        outputs,
+        layouts,
+        budget=1 << 62,
+        workers=options.tasks,
+        base=process_memory(),
+        keep=False,
+        overhead=MEMORY_OVERHEAD,
+    )
 
 
 def _refuse_empty(plan: Plan) -> None:
