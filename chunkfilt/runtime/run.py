@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from chunkfilt.engine.graph import ImageNode, Source, Value, topological
-from chunkfilt.engine.plan import Layout, Plan, default_chunks, make_plan
+from chunkfilt.engine.plan import MEMORY_OVERHEAD, Layout, Plan, default_chunks, make_plan
 from chunkfilt.errors import ChunkfiltError, InputError, RunError
 from chunkfilt.grid import Blocks, Region
 from chunkfilt.kernels.checksum import format_checksum
