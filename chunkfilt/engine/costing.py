@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 
@@ -128,10 +129,11 @@ class Costing:
         BudgetError
             If there is none; the message names the node and the smallest budget that works.
         """
-        fits = [block for block in candidates if sum(self.memory(block)[0].values()) <= budget]
-        if not fits:
-            self._refuse(min(candidates, key=math.prod), budget)
-        return min(fits, key=self.cost)
+        # Time is quicker to estimate than memory: look for the first that fits, by cost.
+        for block in sorted(candidates, key=self.cost):
+            if sum(self.memory(block)[0].values()) <= budget:
+                return tuple(block)
+        return self._refuse(min(candidates, key=math.prod), budget)
 
     def memory(self, block: Sequence[int]) -> tuple[dict[str, int], str]:
         """Return the bytes of a process by name, and the step at which a task peaks."""
@@ -247,7 +249,7 @@ class Costing:
             return False
         return all(block[a] >= self.grid.shape[a] for a in value.spatial)
 
-    def _refuse(self, block: Sequence[int], budget: int) -> None:
+    def _refuse(self, block: Sequence[int], budget: int) -> NoReturn:
         memory, where = self.memory(block)
         needed = sum(memory.values())
         fixed = memory["interpreter and libraries"] + memory["values"]

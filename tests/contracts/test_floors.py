@@ -23,6 +23,7 @@ FLOORS = {
     "runtime": 4,
     "config": 4,
     "documents": 4,
+    "config_document": 4,
     "show": 5,
     "arrays": 5,
     "arrays.stubs": 6,  # writes __init__.pyi

@@ -16,7 +16,7 @@ from scipy import ndimage
 import chunkfilt as cf
 from chunkfilt.engine.graph import Source
 from chunkfilt.errors import BudgetError, InputError, RunError, UnfinishedWarning
-from chunkfilt.storage.zarr_store import ZarrImage, open_image
+from chunkfilt.storage.zarr_store import open_image
 
 SHAPE = (61, 83)
 CUTS = {
@@ -136,7 +136,7 @@ class Counting:
     """A reader that counts how often each pixel is read."""
 
     def __init__(self, held):
-        self.held, self.chunks, self.path = held, held.chunks, held.path
+        self.held, self.chunks = held, held.chunks
         self.regions, self.count = [], np.zeros(held.spec.shape, int)
 
     def read(self, region):
@@ -179,7 +179,7 @@ def failing(block, *, at: int = 0, origin_px):
 
 @pytest.mark.parametrize("scheduler", ["serial", "threads"])
 def test_an_error_in_a_block_leaves_the_output_unfinished(sources, tmp_path, scheduler):
-    image = failing(cf.open(sources[0]["a"]), at=40)
+    image = failing(cf.open(sources[0]["a"]), at=0)
     with pytest.raises(RunError, match=r"a kernel went wrong.*o\.zarr stays, marked unfinished"):
         image.save(tmp_path / "o.zarr", chunks=(8, 8), progress=False, scheduler=scheduler,
                    memory="8 GiB")  # fmt: skip
@@ -261,9 +261,7 @@ def test_values_are_attributes_and_large_ones_tables(sources, tmp_path):
                "h": cf.histogram(image, nbins=9000, range=(0, 65536))}  # fmt: skip
     result = cf.save(outputs, tmp_path / "o.zarr", progress=False)
     record = zarr.open_group(str(result.path)).attrs["chunkfilt"]
-    assert record["values"]["stats"]["max"] == [data.max()] or record["values"]["stats"][
-        "max"
-    ] == data.max()
+    assert np.ravel(record["values"]["stats"]["max"]) == data.max()
     assert record["tables"] == {"h": "tables/h.csv"}
     with (tmp_path / "o.zarr" / "tables" / "h.csv").open() as stream:
         rows = list(csv.reader(stream))
@@ -306,4 +304,3 @@ def test_a_local_run_imports_no_dask(sources, tmp_path):
         print(sorted({m.partition(".")[0] for m in sys.modules} & {"dask", "distributed"}))
     """
     assert python(code, sources[0]["a"], tmp_path / "o")[-1] == "[]"
-    assert ZarrImage
