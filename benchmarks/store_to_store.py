@@ -75,14 +75,14 @@ def make_source(path: str, size: int, chunks: int) -> dict[str, Any]:
     return {}
 
 
-def copy(source: str, target: str, workers: int, side: int) -> dict[str, Any]:
+def copy(workers: int, side: int, stores: Any) -> dict[str, Any]:
     """Copy an image as float32, a block at a time for each thread."""
     from concurrent.futures import ThreadPoolExecutor
 
     import numpy as np
 
     started = time.perf_counter()
-    held, made = open_stores(source, target)
+    held, made = open_stores(**stores)
     rows, columns = held.shape
     side = max(side // held.chunks[0], 1) * held.chunks[0]
 
@@ -97,14 +97,14 @@ def copy(source: str, target: str, workers: int, side: int) -> dict[str, Any]:
     return {"work": time.perf_counter() - started}
 
 
-def dask_image(job: str, source: str, target: str, workers: int, side: int) -> dict[str, Any]:
+def dask_image(job: str, workers: int, side: int, stores: Any) -> dict[str, Any]:
     """Filter with dask-image, in chunks of `side` pixels."""
     import dask
     import dask.array
 
     apply = peers()[job]
     started = time.perf_counter()
-    held, made = open_stores(source, target)
+    held, made = open_stores(**stores)
     image = dask.array.from_zarr(held, chunks=(side, side))
     result = apply(image).astype("float32")
     with dask.config.set(scheduler="threads", num_workers=workers):
@@ -130,19 +130,24 @@ def peers() -> dict[str, Callable[[Any], Any]]:
     }
 
 
-def open_stores(source: str, target: str) -> tuple[Any, Any]:
+def open_stores(source: str, target: str, zstd: str | None, pipeline: str) -> tuple[Any, Any]:
     """Open the mosaic and create an output like chunkfilt's: same chunks, same codec."""
     import zarr
+    from zarr.codecs import ZstdCodec
 
-    zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"})
+    if pipeline == "zarrs":
+        zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"})
     held = zarr.open_array(source, mode="r")
+    codec: Any = held.compressors
+    if zstd is not None:
+        codec = None if zstd == "none" else ZstdCodec(level=int(zstd))
     made = zarr.create_array(
         target,
         shape=held.shape,
         chunks=held.chunks,
         dtype="float32",
         fill_value=0,
-        compressors=held.compressors,
+        compressors=codec,
     )
     return held, made
 
@@ -157,6 +162,9 @@ def compare(ours: str, theirs: str, windows: int, side: int) -> dict[str, Any]:
         held = [getattr(array, what) for array in (first, second)]
         if held[0] != held[1]:
             raise SystemExit(f"the outputs differ in {what}: {held[0]} and {held[1]}")
+    for array in (first, second):
+        if array.nchunks_initialized != array.nchunks:
+            raise SystemExit(f"{array.store_path} is not complete")
     side = min(side, *first.shape)
     rng = np.random.default_rng(0)
     corners = [(0, 0), tuple(n - side for n in first.shape)]
@@ -241,6 +249,8 @@ class Bench:
 
     def job_file(self, job: str) -> Path:
         """Write a job's YAML file."""
+        zstd = self.options.zstd
+        compressor = zstd if zstd in (None, "none") else f"{{zstd: {zstd}}}"
         lines = [
             "version: 1",
             f"input: {json.dumps(str(self.source))}",
@@ -249,6 +259,7 @@ class Bench:
             "output:",
             f"  path: {json.dumps(str(self.target(OURS)))}",
             *([f"  dtype: {JOBS[job].dtype}"] if JOBS[job].dtype else []),
+            *([f"  compressor: {compressor}"] if compressor else []),
             "run:",
             "  scheduler: threads",
             f"  workers: {self.options.workers}",
@@ -263,10 +274,16 @@ class Bench:
         if contestant == OURS:
             path = str(self.job_file(job))
             return [sys.executable, "-m", "chunkfilt", "run", path, "--json"]
-        stores = str(self.source), str(self.target(contestant)), self.options.workers
+        workers = self.options.workers
+        stores = {
+            "source": str(self.source),
+            "target": str(self.target(contestant)),
+            "zstd": self.options.zstd,
+            "pipeline": "zarrs" if contestant == COPY else self.options.peer_pipeline,
+        }
         if contestant == COPY:
-            return child("copy", *stores, self.options.copy_block)
-        return child("dask_image", job, *stores, self.peers[contestant])
+            return child("copy", workers, self.options.copy_block, stores)
+        return child("dask_image", job, workers, self.peers[contestant], stores)
 
     def run(self, job: str, contestant: str, number: int) -> Measured:
         """Run one contestant, with nothing left of earlier outputs, in memory or to be written."""
@@ -310,9 +327,8 @@ def run_all(bench: Bench, jobs: Sequence[str], rounds: int) -> Iterator[tuple[st
                     f"{found.peak / 1e6:.0f} MB"
                 )
                 yield "measured", found
-            if number == 0:
-                worst = max(bench.difference(name) for name in bench.peers)
-                yield "difference", (job, worst)
+        # Outputs of the last round; all rounds of a contestant give the same.
+        yield "difference", (job, max(bench.difference(name) for name in bench.peers))
 
 
 def summarize(bench: Bench, measured: Sequence[Measured], jobs: Sequence[str]) -> dict[str, Any]:
@@ -387,8 +403,9 @@ def markdown(report: dict[str, Any]) -> str:
     )
     what = (
         f"{square(asked['size'])} uint16, chunks of {square(asked['chunks'])}, float32 out, "
-        f"{asked['workers']} threads, rounds: {asked['rounds']}. Mpx/s: median, in brackets "
-        "without the start-up; peak: of the process, highest."
+        f"{asked['workers']} threads, rounds: {asked['rounds']}, zstd: "
+        f"{asked['zstd'] or 'the default'}, dask-image's codec pipeline: {asked['peer_pipeline']}. "
+        "Mpx/s: median, in brackets without the start-up; peak: of the process, highest."
     )
     lines = [
         where,
@@ -409,7 +426,7 @@ def markdown(report: dict[str, Any]) -> str:
         "",
         "Ratios are medians of the ratio in each round; dask-image with the faster of its chunks.",
         "",
-        "| job | speed / dask-image | speed / copy | peak / dask-image | plan, MB | block | off by |",
+        "| job | speed / dask-image | speed / copy | peak / dask-image | plan MB | block | error |",
         "|---|---|---|---|---|---|---|",
     ]
     for job, found in report["summary"].items():
@@ -444,6 +461,15 @@ def arguments() -> argparse.Namespace:
         type=lambda text: [int(word) for word in text.split(",")],
         default=[2048],
         help="dask-image's chunks to try beside the stored ones (2048)",
+    )
+    parser.add_argument(
+        "--peer-pipeline",
+        choices=("zarrs", "zarr"),
+        default="zarrs",
+        help="dask-image's codec pipeline: chunkfilt's (zarrs), or zarr-python's default (zarr)",
+    )
+    parser.add_argument(
+        "--zstd", help="level of every output's compressor, or none (the mosaic's: zarr's default)"
     )
     parser.add_argument("--copy-block", type=int, default=4096, help="pixels a side (4096)")
     parser.add_argument("--memory", help="chunkfilt's budget, such as 700MB (its own default)")
@@ -492,6 +518,8 @@ def main() -> None:
                 "rounds": options.rounds,
                 "workers": options.workers,
                 "memory": options.memory,
+                "zstd": options.zstd,
+                "peer_pipeline": options.peer_pipeline,
             },
             "summary": summarize(bench, found["measured"], options.jobs),
             "plans": {job: bench.plan(job) for job in options.jobs},

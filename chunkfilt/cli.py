@@ -162,8 +162,8 @@ def filters(
     as_json: AsJson = False,
 ) -> None:
     """List the filters, or show one filter's parameters."""
-    from chunkfilt.arrays.public import functions, load_plugins
-    from chunkfilt.filters.declare import find_filter, registered
+    from chunkfilt.arrays.public import functions
+    from chunkfilt.filters.declare import find_filter, load_plugins, registered
 
     load_plugins()
     if name is not None:

@@ -1,6 +1,7 @@
 """Jobs: what a YAML file stands for."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,7 +45,8 @@ def test_names_are_the_filters_with_a_number_when_taken(build):
 
 def test_inputs_by_default_by_name_and_by_number(build, mosaic):
     built = build(
-        HEAD + """
+        HEAD
+        + """
 steps:
   - gaussian: {sigma: 1}
     name: g
@@ -166,8 +168,26 @@ def test_sizes(text, size):
     assert parse_bytes(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "GiB", "-2 GiB", "2 GiB/s", "two", 0, -5, True, 2.5, None,
-                                  "0 GiB", "1e3", "2 XB", "9" * 400 + " GB", "1 iB"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "GiB",
+        "-2 GiB",
+        "2 GiB/s",
+        "two",
+        0,
+        -5,
+        True,
+        2.5,
+        None,
+        "0 GiB",
+        "1e3",
+        "2 XB",
+        "9" * 400 + " GB",
+        "1 iB",
+    ],
+)
 def test_what_is_no_size(text):
     with pytest.raises(ValueError, match="must be a size such as '400 MB' or '2 GiB'"):
         parse_bytes(text)
@@ -249,10 +269,23 @@ VALID = ["mean", {"mean": None}, {"mean": {"size": 5}}, {"mean": {"size": [3, 5]
          {"cast": {"dtype": "uint8"}}, {"abs": {"dtype": None}},
          {"median": {"footprint": [[0, 1], [1, 1]]}}, {"mean": {"axes": ["y", "x"]}},
          {"histogram": {"range": [0, 1], "nbins": 4}}]  # fmt: skip
-WRONG = ["meen", {"mean": {"sizes": 5}}, {"mean": {"size": 0}}, {"mean": {"size": 2.5}}, {},
-         {"mean": {}, "median": {}}, {"mean": {}, "nane": "x"}, {"mean": 5}, {"mean": {}, "name": 3},
-         {"gaussian": {"sigma": "1"}}, {"gaussian": {"sigma": [1, -1]}},
-         {"mean": {"mode": "reflected"}}, {"mean": {"size": True}}, {"cast": {}}, 7]
+WRONG = [
+    "meen",
+    {"mean": {"sizes": 5}},
+    {"mean": {"size": 0}},
+    {"mean": {"size": 2.5}},
+    {},
+    {"mean": {}, "median": {}},
+    {"mean": {}, "nane": "x"},
+    {"mean": 5},
+    {"mean": {}, "name": 3},
+    {"gaussian": {"sigma": "1"}},
+    {"gaussian": {"sigma": [1, -1]}},
+    {"mean": {"mode": "reflected"}},
+    {"mean": {"size": True}},
+    {"cast": {}},
+    7,
+]
 
 
 def as_job(step):
@@ -274,8 +307,6 @@ def test_schema_and_loader_agree(make_job):
 
 
 def repository_jobs():
-    from pathlib import Path
-
     return sorted((Path(__file__).parents[1] / "config").glob("*.y*ml"))
 
 

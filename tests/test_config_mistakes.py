@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import zarr
 
 from chunkfilt.config import load_job
 from chunkfilt.errors import BudgetError, ConfigError, InputError
@@ -238,8 +239,6 @@ def test_the_column_is_that_of_the_wrong_part(mistake):
 def test_a_group_of_several_names_them(mistake, make_store, tmp_path):
     for name in ("a", "b"):
         make_store(tmp_path / "g.zarr" / name, np.zeros((3, 3)))
-    import zarr
-
     zarr.create_group(str(tmp_path / "g.zarr"))
     text = "version: 1\ninput: {path: g.zarr%s}\nsteps: [mean]" + TAIL
     assert "a, b" in mistake(text % "")[2]
@@ -287,11 +286,17 @@ def test_huge_numbers_are_mistakes_not_crashes(make_job, mosaic, text, number):
         assert len(str(error)) < 2000  # noqa: PT017 - either way will do
 
 
-@pytest.mark.parametrize("step", ["gaussian: {sigma: 1e300}", "mean: {size: 100000000000000000000}",
-                                  "gaussian: {radius: 1000000000000000000000}",
-                                  "median: {footprint: {disk: 1e9}}",
-                                  "add: {}\n    input: [source, 99999999999999999999999]",
-                                  "add: {}\n    input: [source, 70000]"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        "gaussian: {sigma: 1e300}",
+        "mean: {size: 100000000000000000000}",
+        "gaussian: {radius: 1000000000000000000000}",
+        "median: {footprint: {disk: 1e9}}",
+        "add: {}\n    input: [source, 99999999999999999999999]",
+        "add: {}\n    input: [source, 70000]",
+    ],
+)
 def test_absurd_parameters_are_refused(mistake, step):
     assert mistake(f"{TOP}steps:\n  - {step}{TAIL}")[0] in (4, 5)
 

@@ -57,7 +57,9 @@ def grow(source, steps, joins):
     made = [source]
     for (name, params), at in steps:
         image = made[at % len(made)]
-        made.append(cropped(image, params) if name == "crop" else getattr(cf, name)(image, **params))
+        made.append(
+            cropped(image, params) if name == "crop" else getattr(cf, name)(image, **params)
+        )
     for name, a, b in joins:
         first = made[a % len(made)]
         second = made[b % len(made)] if isinstance(b, int) and b < 10 and b != 2 else b
@@ -78,9 +80,11 @@ def test_random_graphs_are_read_back_pixel_for_pixel(stack, steps, joins, pick, 
         text = cf.to_yaml(saved, job)
         back = cf.from_yaml(job)
         assert isinstance(back, dict) is isinstance(saved, dict)
-        pairs = [(saved, back)] if back is not None and not isinstance(back, dict) else [
-            (saved[name], back[name]) for name in saved
-        ]
+        pairs = (
+            [(saved, back)]
+            if back is not None and not isinstance(back, dict)
+            else [(saved[name], back[name]) for name in saved]
+        )
         for one, other in pairs:
             assert (one.shape, one.dtype, one.axes) == (other.shape, other.dtype, other.axes)
             with np.errstate(all="ignore"):

@@ -215,14 +215,14 @@ SCALARS = st.one_of(
     st.integers(-(10**30), 10**30),
     st.floats(allow_nan=False),
     WORDS,
-    st.sampled_from(["1e-3", "yes", "null", "0x1F", "~", "", " ", "- a", "a: b", "#", ".inf", "\t"]),
+    st.sampled_from(
+        ["1e-3", "yes", "null", "0x1F", "~", "", " ", "- a", "a: b", "#", ".inf", "\t"]
+    ),
 )
 KEYS = st.from_regex(r"[A-Za-z_\u00c0-\u024f][\w.-]{0,8}", fullmatch=True)
 PLAIN = st.recursive(
     SCALARS,
-    lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4)
-    ),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
     max_leaves=20,
 )
 
@@ -263,7 +263,9 @@ def check_fuzz(raw):
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.binary(max_size=80) | st.text("-:[]{}&*!|>'\"%@`?,# \n\tab01.", max_size=60).map(str.encode))
+@given(
+    st.binary(max_size=80) | st.text("-:[]{}&*!|>'\"%@`?,# \n\tab01.", max_size=60).map(str.encode)
+)
 def test_noise_gives_a_document_or_an_input_error(raw):
     check_fuzz(raw)
 
@@ -272,7 +274,8 @@ def test_noise_gives_a_document_or_an_input_error(raw):
 @given(
     st.integers(0, len(JOB)),
     st.integers(0, 12),
-    st.binary(max_size=6) | st.sampled_from([b"&a ", b"*a", b"!!x ", b"\t", b"? ", b"- ", b"%", b"<<: "]),
+    st.binary(max_size=6)
+    | st.sampled_from([b"&a ", b"*a", b"!!x ", b"\t", b"? ", b"- ", b"%", b"<<: "]),
 )
 def test_a_mutated_job_gives_a_document_or_an_input_error(at, cut, added):
     check_fuzz(JOB[:at] + added + JOB[at + cut :])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -17,12 +16,12 @@ from chunkfilt.engine.bind import bind
 from chunkfilt.engine.graph import Source, Value, plain_axes
 from chunkfilt.errors import InputError
 from chunkfilt.filters import declare
-from chunkfilt.filters.declare import Filter, registered
+from chunkfilt.filters.declare import Filter, load_plugins, registered
 from chunkfilt.filters.docstrings import full_docstring
 from chunkfilt.grid import ImageSpec, Region
 from chunkfilt.runtime.run import RunOptions, compute, values_of
 
-__all__ = ["functions", "image_filter", "load_plugins", "public", "value_filter"]
+__all__ = ["functions", "image_filter", "public", "value_filter"]
 
 _SMALL = 1 << 20
 
@@ -68,6 +67,7 @@ def _function(declared: Filter) -> Callable[..., Any]:
 
 def functions() -> dict[str, Callable[..., Any]]:
     """Return the public function of every declared filter, by name."""
+    load_plugins()
     return {name: _function(declared) for name, declared in registered().items()}
 
 
@@ -127,15 +127,6 @@ def value_filter(**rules: Any) -> Callable[[Callable[..., Any]], Callable[..., A
     """
     decorate = declare.value_filter(**rules)
     return lambda function: _function(decorate(function))
-
-
-@functools.cache
-def load_plugins() -> tuple[str, ...]:
-    """Load the filters that other packages bring by the entry point ``chunkfilt.filters``."""
-    points = importlib.metadata.entry_points(group="chunkfilt.filters")
-    for point in points:
-        point.load()
-    return tuple(point.name for point in points)
 
 
 def _sort_inputs(declared: Filter, inputs: Sequence[Any], params: dict[str, Any]) -> list[Any]:

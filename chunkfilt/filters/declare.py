@@ -14,7 +14,9 @@ attributes of `p` (per-axis ones expanded, ``p.ndim`` spatial axes), and of the 
 
 from __future__ import annotations
 
+import functools
 import importlib
+import importlib.metadata
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +35,7 @@ __all__ = [
     "Filter",
     "find_filter",
     "image_filter",
+    "load_plugins",
     "real_like",
     "registered",
     "same",
@@ -285,6 +288,15 @@ def registered() -> dict[str, Filter]:
     return dict(sorted(_REGISTRY.items()))
 
 
+@functools.cache
+def load_plugins() -> tuple[str, ...]:
+    """Load the filters that other packages bring by the entry point ``chunkfilt.filters``."""
+    points = importlib.metadata.entry_points(group="chunkfilt.filters")
+    for point in points:
+        point.load()
+    return tuple(point.name for point in points)
+
+
 def find_filter(name: str) -> Filter:
     """Return the declared filter of that name.
 
@@ -293,6 +305,8 @@ def find_filter(name: str) -> Filter:
     InputError
         If there is none; the message has the nearest name.
     """
+    if name not in _REGISTRY:
+        load_plugins()
     if name not in _REGISTRY:
         message = f"unknown filter {name!r}{nearest(name, _REGISTRY)}; see `chunkfilt filters`"
         raise InputError(message)

@@ -260,6 +260,18 @@ def test_a_whole_image_value_behind_and_before_other_steps(data, dtype, scope):
         assert_same(wholes[0], np.reshape(shares, shape))
 
 
+@pytest.mark.parametrize("first", [0, 1, 5])
+def test_values_of_the_planes_that_wrap_reaches_round_to(first):
+    # Planes 5, 6 and 0, 1, 2 are held for plane 0: each is mapped by its own counts.
+    stack = (np.random.default_rng(6).random((7, 4, 5)) * 200).astype(np.uint8)
+    equal = node("equalize_hist", source(stack, (1, 2)))
+    mean = node("mean", equal, size=5, axes=0, mode="wrap")
+    planes = np.stack([np.searchsorted(np.sort(p.ravel()), p, side="right") / 20 for p in stack])
+    expected = window_oracle("mean", planes, (0,), (5,), (0,), "wrap", 0)[first]
+    result = evaluate_region(mean, Region((first, 0, 0), (first + 1, 4, 5)))[0]
+    np.testing.assert_allclose(result, expected, rtol=1e-12)
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.data(), st.sampled_from(["uint8", "float64"]))
 @example(None, "uint8")

@@ -1,5 +1,6 @@
 """Peak memory: known before the run, and the same for an image twice as large."""
 
+import json
 import subprocess
 import sys
 import textwrap
@@ -27,8 +28,6 @@ def measure(source, target):
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    import json
-
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -148,8 +148,12 @@ class Counting:
 def test_several_outputs_from_one_sweep(sources, tmp_path):
     reader = Counting(open_image(sources[0]["a"]))
     image = cf.Image(Source(reader.held.spec, reader))
-    outputs = {"mean": cf.mean(image, size=5), "var": cf.variance(image, size=5),
-               "score": (image - cf.mean(image, size=5)) / 2, "max": cf.maximum(image, size=5)}
+    outputs = {
+        "mean": cf.mean(image, size=5),
+        "var": cf.variance(image, size=5),
+        "score": (image - cf.mean(image, size=5)) / 2,
+        "max": cf.maximum(image, size=5),
+    }
     result = cf.save(outputs, tmp_path / "o", chunks=(16, 16), scheduler="serial", progress=False)
     assert len(result.plan.passes) == 1
     blocks = list(result.plan.grid)

@@ -16,10 +16,11 @@ Image = pytest.importorskip("PIL.Image")
 
 
 def decode(png):
-    picture = Image.open(io.BytesIO(png))
-    picture.verify()
-    assert picture.format == "PNG"
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+    with Image.open(io.BytesIO(png)) as picture:
+        picture.verify()
+        assert picture.format == "PNG"
+    with Image.open(io.BytesIO(png)) as picture:
+        return np.asarray(picture.convert("RGB"))
 
 
 def test_the_png_holds_the_pixels():
@@ -90,7 +91,7 @@ def test_the_plane_that_is_shown():
     assert plane_index((3, 9, 40, 50), (1, 2, 3)) == {0: 0, 1: 4}
     assert plane_index((40, 50), (0, 1)) == {}
     assert plane_index((7,), (0,)) == {}
-    assert plane_index((5, 6, 7), (0,)) == {1: 0, 2: 0} or plane_index((5, 6, 7), (0,))
+    assert plane_index((5, 6, 7), (0,)) == {1: 0, 2: 0}
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ def test_a_window_at_full_resolution(large):
     picture = cf.maximum(cf.open(large[0]), size=1).preview(size=100)
     assert picture.caption.startswith("maximum of in.zarr: y 250:350, x 350:450, full resolution")
     np.testing.assert_array_equal(picture.array, large[1][250:350, 350:450])
-    chosen = cf.preview(cf.open(large[0]), y=(5, 9), x=(-800, 4) if False else (1, 4))
+    chosen = cf.preview(cf.open(large[0]), y=(5, 9), x=(1, 4))
     assert "y 5:9, x 1:4, full resolution" in chosen.caption
     np.testing.assert_array_equal(chosen.array, large[1][5:9, 1:4])
 
@@ -130,7 +131,9 @@ def test_coarse_levels_of_odd_sizes(tmp_path, make_store):
     data = np.arange(7 * 11, dtype="float64").reshape(7, 11)
     picture = cf.preview(cf.open(make_store(tmp_path / "o", data)), size=4)
     assert picture.array.shape == (3, 4)
-    expected = [[data[y : y + 3, x : x + 3].mean() for x in range(0, 11, 3)] for y in range(0, 7, 3)]
+    expected = [
+        [data[y : y + 3, x : x + 3].mean() for x in range(0, 11, 3)] for y in range(0, 7, 3)
+    ]
     np.testing.assert_allclose(picture.array, expected, rtol=1e-6)
 
 

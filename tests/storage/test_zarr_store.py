@@ -115,10 +115,19 @@ def test_a_corrupted_chunk_is_an_error_never_pixels(
 
 
 @pytest.mark.parametrize("region", [((0, 0), (28, 48)), ((0, 0), (13, 24)), ((3, 3), (9, 30))])
-@pytest.mark.parametrize("codecs", [[ZstdCodec(level=1), Crc32cCodec()], [Crc32cCodec()],
-                                    [ZstdCodec(level=1, checksum=True)], [GzipCodec(level=1)]])
+@pytest.mark.parametrize(
+    "codecs",
+    [
+        [ZstdCodec(level=1), Crc32cCodec()],
+        [Crc32cCodec()],
+        [ZstdCodec(level=1, checksum=True)],
+        [GzipCodec(level=1)],
+    ],
+)
 def test_a_flipped_byte_under_a_checksum(tmp_path, make_store, make_pixels, codecs, region):
-    path = make_store(tmp_path / "a.zarr", make_pixels((28, 48)), chunks=(14, 24), compressors=codecs)
+    path = make_store(
+        tmp_path / "a.zarr", make_pixels((28, 48)), chunks=(14, 24), compressors=codecs
+    )
     victim = path / "c" / "0" / "0"
     raw = bytearray(victim.read_bytes())
     raw[len(raw) // 2] ^= 0x10
@@ -212,8 +221,16 @@ def test_damaged_metadata(tmp_path, make_store, text):
         open_image(path)
 
 
-@pytest.mark.parametrize("change", [{"shape": [-4, 5]}, {"shape": [4]}, {"data_type": "object"},
-                                    {"codecs": []}, {"codecs": [{"name": "pickle"}]}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shape": [-4, 5]},
+        {"shape": [4]},
+        {"data_type": "object"},
+        {"codecs": []},
+        {"codecs": [{"name": "pickle"}]},
+    ],
+)
 def test_metadata_that_lies(tmp_path, make_store, change):
     path = make_store(tmp_path / "a.zarr", np.zeros((4, 5)))
     held = json.loads((path / "zarr.json").read_text())
