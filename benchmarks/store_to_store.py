@@ -422,20 +422,24 @@ def markdown(report: dict[str, Any]) -> str:
                 f"({row['mpx_per_s_without_start_up']:.0f}) | {row['wall_s']:.1f} "
                 f"| {row['cpu_s']:.1f} | {row['peak_mb']:.0f} |"
             )
-    lines += [
-        "",
-        "Ratios are medians of the ratio in each round; dask-image with the faster of its chunks.",
-        "",
-        "| job | speed / dask-image | speed / copy | peak / dask-image | plan MB | block | error |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    beside = (
+        "chunkfilt beside dask-image (with the faster of its chunks) and the copy: how many times "
+        "as fast (without the start-up), and how many times less CPU, medians of each round's "
+        "ratio; peak and planned peak in MB; largest relative difference between both outputs."
+    )
+    columns = (
+        *("job", "speed, dask-image", "CPU, dask-image", "speed, copy"),
+        *("peak", "planned", "block", "error"),
+    )
+    lines += ["", beside, "", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for job, found in report["summary"].items():
         peer, floor = (found["ratios"][f"{OURS} / {name}"] for name in (PEER, COPY))
         plan = report["plans"][job]
         lines.append(
             f"| {JOBS[job].title} | {peer['speed']:.2f} ({peer['speed_without_start_up']:.2f}) "
+            f"| {peer['cpu']:.2f} "
             f"| {floor['speed']:.2f} ({floor['speed_without_start_up']:.2f}) "
-            f"| {peer['peak']:.2f} | {plan['peak'] / 1e6:.0f} "
+            f"| {found['contestants'][OURS]['peak_mb']:.0f} | {plan['peak'] / 1e6:.0f} "
             f"| {' x '.join(map(str, plan['block']))} | {report['differences'][job]:.1e} |"
         )
     return "\n".join(lines) + "\n"

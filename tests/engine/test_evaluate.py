@@ -213,8 +213,7 @@ def test_random_graphs_block_by_block_and_step_by_step(held, data):
     for one, result in zip(targets, wholes, strict=True):
         assert result.dtype == np.float64
         assert np.abs(result - arrays[id(one)]).max() <= 1e-6 * scale
-    reader = held[0][0].reader
-    assert np.array_equal(reader.array, reader.before)
+    assert np.array_equal(held[0][0].reader.array, held[0][0].reader.before)
 
 
 @settings(max_examples=15, deadline=None)
@@ -262,7 +261,6 @@ def test_a_whole_image_value_behind_and_before_other_steps(data, dtype, scope):
 
 @pytest.mark.parametrize("first", [0, 1, 5])
 def test_values_of_the_planes_that_wrap_reaches_round_to(first):
-    # Planes 5, 6 and 0, 1, 2 are held for plane 0: each is mapped by its own counts.
     stack = (np.random.default_rng(6).random((7, 4, 5)) * 200).astype(np.uint8)
     equal = node("equalize_hist", source(stack, (1, 2)))
     mean = node("mean", equal, size=5, axes=0, mode="wrap")

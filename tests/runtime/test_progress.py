@@ -1,6 +1,7 @@
 """Progress: the events of a run, and the ways they are shown."""
 
 import io
+import itertools
 import json
 import re
 
@@ -31,7 +32,7 @@ def test_the_events_of_a_run(events):
     assert started[0].computes == ("unique_counts",)
     assert "e" in started[1].computes[0]
     ends = [i for i, e in enumerate(found) if isinstance(e, PassStarted)] + [len(found) - 1]
-    for begin, end in zip(ends, ends[1:], strict=False):
+    for begin, end in itertools.pairwise(ends):
         blocks = found[begin + 1 : end]
         assert [b.done for b in blocks] == list(range(1, found[begin].blocks + 1))
         assert all(b.blocks == found[begin].blocks for b in blocks)

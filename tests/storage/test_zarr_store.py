@@ -186,9 +186,9 @@ def test_groups(tmp_path):
     assert (read(several / "deep") == 1).all()
     with pytest.raises(StorageError, match=r"name one of its arrays.*\(a, deep/er/b\)"):
         open_image(several)
-    with pytest.raises(StorageError, match="no array 'aa'.*did you mean 'a'"):
+    with pytest.raises(StorageError, match=r"no array 'aa'.*did you mean 'a'"):
         open_image(several, "aa")
-    with pytest.raises(StorageError, match="an array, not a group"):
+    with pytest.raises(StorageError, match=r"an array, not a group"):
         open_image(several / "a", "a")
     with pytest.raises(StorageError, match="none"):
         open_image(make_group(tmp_path / "empty.zarr"))
@@ -217,7 +217,7 @@ def test_what_is_no_image(tmp_path, make_store):
 def test_damaged_metadata(tmp_path, make_store, text):
     path = make_store(tmp_path / "a.zarr", np.zeros((4, 5)))
     (path / "zarr.json").write_text(text)
-    with pytest.raises(StorageError, match="damaged|not a Zarr"):
+    with pytest.raises(StorageError, match=r"damaged|not a Zarr"):
         open_image(path)
 
 
