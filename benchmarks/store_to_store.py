@@ -401,10 +401,15 @@ def markdown(report: dict[str, Any]) -> str:
         f"{report['date']}, {own['cpu']}, {own['cores']} cores, {own['memory_gb']:.0f} GB, "
         f"{own['system']}, Python {own['python']}; {versions}."
     )
+    codec = (
+        "each one's default (the mosaic's zstd; chunkfilt: blosc lz4 bitshuffle for floats)"
+        if asked["zstd"] is None
+        else f"zstd {asked['zstd']} for all"
+    )
     what = (
         f"{square(asked['size'])} uint16, chunks of {square(asked['chunks'])}, float32 out, "
-        f"{asked['workers']} threads, rounds: {asked['rounds']}, zstd: "
-        f"{asked['zstd'] or 'the default'}, dask-image's codec pipeline: {asked['peer_pipeline']}. "
+        f"{asked['workers']} threads, rounds: {asked['rounds']}, compression: {codec}, "
+        f"dask-image's codec pipeline: {asked['peer_pipeline']}. "
         "Mpx/s: median, in brackets without the start-up; peak: of the process, highest."
     )
     lines = [
@@ -473,7 +478,8 @@ def arguments() -> argparse.Namespace:
         help="dask-image's codec pipeline: chunkfilt's (zarrs), or zarr-python's default (zarr)",
     )
     parser.add_argument(
-        "--zstd", help="level of every output's compressor, or none (the mosaic's: zarr's default)"
+        "--zstd",
+        help="level of every output's compressor, or none (default: each contestant's own default)",
     )
     parser.add_argument("--copy-block", type=int, default=4096, help="pixels a side (4096)")
     parser.add_argument("--memory", help="chunkfilt's budget, such as 700MB (its own default)")

@@ -16,9 +16,12 @@ from typing import Annotated, Any
 
 import typer
 
-from chunkfilt.errors import ChunkfiltError, InputError
+from chunkfilt.errors import ChunkfiltError, InputError, StorageError
 
 __all__ = ["app", "main"]
+
+_INTERRUPTED = 130
+_STOPPED = "stopped; an output that was being written stays, marked unfinished"
 
 app = typer.Typer(
     name="chunkfilt",
@@ -147,8 +150,8 @@ def info(
         cut = " x ".join(map(str, one["chunks"]))
         shards = " x ".join(map(str, one["shards"])) if one["shards"] else "none"
         print(f"  chunks {cut}, shards {shards}, {one['compressor']}, Zarr v{one['zarr_format']}")
-    if record:
-        state = "finished" if record["finished"] else "UNFINISHED: its run was interrupted"
+    if isinstance(record.get("versions"), dict) and "chunkfilt" in record["versions"]:
+        state = "finished" if record.get("finished") else "UNFINISHED: its run was interrupted"
         print(f"written by chunkfilt {record['versions']['chunkfilt']}, {state}")
         for name, checksum in record.get("checksums", {}).items():
             print(f"  checksum {name}: {checksum}".replace(" :", ":"))
@@ -201,7 +204,10 @@ def preview(
 ) -> None:
     """Write a picture of a store, or of what a job would give, as PNG."""
     from chunkfilt.arrays import api
+    from chunkfilt.arrays.job import picture_of
+    from chunkfilt.storage.zarr_store import local_path
 
+    local_path(out, "--out")
     if path.suffix in (".yaml", ".yml"):
         made = api.from_yaml(path)
         if isinstance(made, dict):
@@ -215,7 +221,7 @@ def preview(
     if out.is_dir() or not out.absolute().parent.is_dir():
         message = f"cannot write {out}: name a PNG file in a folder that exists"
         raise InputError(message)
-    picture = api.preview(made, size=size, whole=whole, **_ranges(region))
+    picture = picture_of(made.node, _ranges(region), size=size, whole=whole)
     picture.save(out)
     print(f"{out}: {picture.caption}")
 
@@ -231,7 +237,11 @@ def schema(
     if out is None:
         print(text)
     else:
-        out.write_text(text + "\n", encoding="utf-8")
+        try:
+            out.write_text(text + "\n", encoding="utf-8")
+        except OSError as error:
+            message = f"cannot write {out}: {error.strerror}"
+            raise StorageError(message) from None
         print(f"{out}: put  # yaml-language-server: $schema={out.name}  on top of a job")
 
 
@@ -252,15 +262,18 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     warnings.showwarning = _warn
     try:
-        app(standalone_mode=False)
+        # Without standalone mode typer returns the code to exit with, 130 for an interrupt.
+        code = app(standalone_mode=False)
+        if code == _INTERRUPTED:
+            raise KeyboardInterrupt  # noqa: TRY301 - typer has caught the first
+        if code:
+            sys.exit(code)
     except typer.Exit as error:
         sys.exit(error.exit_code)
-    except typer.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
-        _fail("stopped; an output that was being written stays, marked unfinished", 130)
+    except (typer.Abort, KeyboardInterrupt):
+        _fail(_STOPPED, _INTERRUPTED)
     except _Terminated:
-        _fail("stopped; an output that was being written stays, marked unfinished", 143)
+        _fail(_STOPPED, 143)
     except ChunkfiltError as error:
         _fail(str(error), error.exit_code)
     except BrokenPipeError:

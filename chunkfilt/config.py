@@ -18,22 +18,25 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 import chunkfilt.filters  # noqa: F401 - declares every filter
 from chunkfilt.documents import Document, read_yaml
 from chunkfilt.engine.bind import bind
-from chunkfilt.engine.graph import ImageNode, Source, Value, crop_named
+from chunkfilt.engine.graph import ImageNode, Source, Value, crop_named, is_image
 from chunkfilt.errors import InputError, ParameterError, nearest
 from chunkfilt.filters.declare import find_filter
-from chunkfilt.filters.params import DType, problem
+from chunkfilt.filters.params import DType, problem, shown
 from chunkfilt.runtime.executors import SCHEDULERS
 from chunkfilt.runtime.run import DEFAULT_MEMORY, OutputOptions, RunOptions
 from chunkfilt.storage.zarr_output import (
     make_compressor,
 )
-from chunkfilt.storage.zarr_store import open_image
+from chunkfilt.storage.zarr_store import open_image, refuse_url
 
 __all__ = ["Built", "Job", "load_job", "parse_bytes"]
 
 VERSION = 1
 SOURCE = "source"
-_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kKMGT]?i?B?)\s*")
+_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*((?:[kKMGT]i?)?B?)\s*")
+_LARGEST_SIZE = 1 << 60
+_NAME = re.compile(r"\w([\w .-]{0,98}[\w-])?")
+_RESERVED = (SOURCE, "tables", "zarr.json")
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
@@ -47,8 +50,9 @@ def parse_bytes(value: Any) -> int:
     if found:
         number, unit = found.groups()
         base = 1024 if "i" in unit else 1000
-        return int(float(number) * base ** _UNITS[unit.rstrip("B").rstrip("i").upper()])
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        size = float(number) * base ** _UNITS[unit.rstrip("B").rstrip("i").upper()]
+        value = int(size) if size < _LARGEST_SIZE else 0
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value < _LARGEST_SIZE:
         return value
     message = "must be a size such as '400 MB' or '2 GiB'"
     raise ValueError(message)
@@ -104,7 +108,7 @@ class OutputPart(_Part):
     """Where the result goes, and how it is stored."""
 
     path: str
-    save: str | list[str] | None = None
+    save: str | Annotated[list[str], Field(min_length=1)] | None = None
     format: Literal["zarr"] = "zarr"
     dtype: DType | None = None
     chunks: Lengths | None = None
@@ -164,15 +168,17 @@ class Job:
             If anything does not fit, with line and column.
         """
         nodes: dict[str, ImageNode | Value] = {SOURCE: self._source()}
-        last = SOURCE
+        image = last = SOURCE
         for number, step in enumerate(self.steps):
             name = step.name or free_name(step.filter, nodes)
             if name in nodes:
                 raise self.document.error(
                     f"the name {name!r} is taken by an earlier step", "steps", number, "name"
                 )
-            nodes[name] = self._bind(number, step, nodes, last)
+            nodes[name] = self._bind(number, step, nodes, image)
             last = name
+            # A value is no image: the step after it goes on from the image before it.
+            image = image if isinstance(nodes[name], Value) else name
         saved = self.output.save
         names = [last] if saved is None else [saved] if isinstance(saved, str) else saved
         outputs = {self._known(name, nodes, "output", "save"): nodes[name] for name in names}
@@ -183,39 +189,40 @@ class Job:
             group,
             Path(os.path.normpath(self.folder / self.output.path)),
             self._output_options(),
-            RunOptions(**self.run.model_dump()),
+            self._run_options(),
             nodes,
         )
 
     def _source(self) -> ImageNode:
         part = self.input
         try:
-            held = open_image(
-                os.path.normpath(self.folder / part.path),
-                part.array,
-                axes=part.axes,
-                spatial=part.spatial,
-            )
-            node: ImageNode = Source(held.spec, held)
-            ranges = {**(part.region or {}), **(part.select or {})}
-            return crop_named(node, ranges) if ranges else node
+            refuse_url(part.path)
+            path = os.path.normpath(self.folder / part.path)
+            held = open_image(path, part.array, axes=part.axes, spatial=part.spatial)
         except InputError as error:
             raise self.document.error(str(error), "input", "path") from None
+        node: ImageNode = Source(held.spec, held)
+        for word, ranges in (("region", part.region), ("select", part.select)):
+            try:
+                node = crop_named(node, ranges) if ranges else node
+            except InputError as error:
+                raise self.document.error(str(error), "input", word) from None
+        return node
 
     def _bind(
-        self, number: int, step: Step, nodes: Mapping[str, Any], last: str
+        self, number: int, step: Step, nodes: Mapping[str, Any], before: str
     ) -> ImageNode | Value:
         where = ("steps", number)
-        wanted = step.inputs
-        if wanted is None:
-            wanted = [last] if not isinstance(nodes[last], Value) else [SOURCE]
         inputs: list[Any] = []
-        for one in wanted:
+        for one in [before] if step.inputs is None else step.inputs:
             node = nodes[self._known(one, nodes, *where, "input")] if isinstance(one, str) else one
             if isinstance(node, Value):
                 message = f"{one!r} is a value of the whole image, {step.filter} takes images"
                 raise self.document.error(message, *where, "input")
             inputs.append(node)
+        if step.filter == "crop" and not (len(inputs) == 1 and is_image(inputs[0])):
+            message = f"crop takes one image as input, got {shown(step.inputs)}"
+            raise self.document.error(message, *where, "input")
         try:
             if step.filter == "crop":
                 return crop_named(inputs[0], step.params)
@@ -237,6 +244,13 @@ class Job:
         if dtype is None or isinstance(node, Value) or node.spec.dtype == dtype:
             return node
         return bind(find_filter("cast"), [node], {"dtype": dtype})
+
+    def _run_options(self) -> RunOptions:
+        try:
+            return RunOptions(**self.run.model_dump())
+        except InputError as error:
+            # Each part is right by itself; it is the address that does not go with the rest.
+            raise self.document.error(str(error), "run", "address") from None
 
     def _output_options(self) -> OutputOptions:
         part = self.output
@@ -280,31 +294,33 @@ def check_job(document: Document, folder: Path) -> Job:
     for key in data:
         if key not in parts:
             known = ", ".join(parts)
-            message = f"unknown key {key!r}{nearest(str(key), parts)}; a job has {known}"
+            message = f"unknown key {shown(key)}{nearest(str(key), parts)}; a job has {known}"
             raise document.error(message, key)
     for key in ("version", "input", "steps", "output"):
         if key not in data:
             raise document.error(f"{key} is missing")
     if data["version"] != VERSION or isinstance(data["version"], bool):
-        message = f"version must be {VERSION}, got {data['version']!r}"
+        message = f"version must be {VERSION}, got {shown(data['version'])}"
         raise document.error(message, "version")
     steps = data["steps"]
-    if not isinstance(steps, list) or not steps:
-        raise document.error("steps must be a list of at least one filter", "steps")
+    if not isinstance(steps, list):
+        message = f"steps must be a list of filters, got {shown(steps)}"
+        raise document.error(message, "steps")
     short = {key: _short(data[key]) for key in ("input", "output")}
+    run = {} if data.get("run") is None else data["run"]
     return Job(
         document,
         _part(InputPart, short["input"], document, "input"),
         [_step(one, number, document) for number, one in enumerate(steps)],
         _part(OutputPart, short["output"], document, "output"),
-        _part(RunPart, data.get("run") or {}, document, "run"),
+        _part(RunPart, run, document, "run"),
         folder,
     )
 
 
 def _part(model: type[Any], data: Any, document: Document, key: str) -> Any:
     if not isinstance(data, dict):
-        message = f"{key} must be a mapping, got {data!r}"
+        message = f"{key} must be a mapping, got {shown(data)}"
         raise document.error(message, key)
     try:
         return model(**{str(k): v for k, v in data.items()})
@@ -316,11 +332,15 @@ def _part(model: type[Any], data: Any, document: Document, key: str) -> Any:
         word = str(first["loc"][0])
         if first["type"] == "extra_forbidden":
             known = list(model.model_fields)
-            message = f"unknown key {word!r}{nearest(word, known)}; {key} has {', '.join(known)}"
+            message = (
+                f"unknown key {shown(word)}{nearest(word, known)}; {key} has {', '.join(known)}"
+            )
         elif first["type"] == "missing":
             message = f"{key} needs {word}"
         elif word == "scheduler":
-            message = f"scheduler must be one of {', '.join(SCHEDULERS)}, got {first['input']!r}"
+            message = (
+                f"scheduler must be one of {', '.join(SCHEDULERS)}, got {shown(first['input'])}"
+            )
         else:
             message = f"{key}.{'.'.join(map(str, path))} {problem(first)}"
         raise document.error(message, key, *path) from None
@@ -339,7 +359,7 @@ def _step(written: Any, number: int, document: Document) -> Step:
     if isinstance(written, str):
         written = {written: None}
     if not isinstance(written, dict):
-        message = f"a step is a filter's name, or a mapping with one, got {written!r}"
+        message = f"a step is a filter's name, or a mapping with one, got {shown(written)}"
         raise document.error(message, *where)
     filters = [key for key in written if key not in ("input", "name")]
     if len(filters) != 1:
@@ -349,7 +369,7 @@ def _step(written: Any, number: int, document: Document) -> Step:
     params = written[word] if word in written else written[filters[0]]
     params = {} if params is None else params
     if not isinstance(params, dict):
-        message = f"{word}: parameters must be a mapping such as {{size: 5}}, got {params!r}"
+        message = f"{word}: parameters must be a mapping such as {{size: 5}}, got {shown(params)}"
         raise document.error(message, *where, word)
     if word != "crop":
         try:
@@ -359,20 +379,34 @@ def _step(written: Any, number: int, document: Document) -> Step:
         except InputError as error:
             raise document.error(str(error), *where, word) from None
     name = written.get("name")
-    if name is not None and (not isinstance(name, str) or not re.fullmatch(r"[\w.-]+", name)):
-        message = f"name must be a word of letters, digits, '_', '-' and '.', got {name!r}"
-        raise document.error(message, *where, "name")
+    if name is not None:
+        try:
+            check_name(name)
+        except ValueError as error:
+            raise document.error(str(error), *where, "name") from None
     inputs = written.get("input")
     listed = inputs if isinstance(inputs, list) or inputs is None else [inputs]
     for one in listed or []:
         if isinstance(one, bool) or not isinstance(one, (str, int, float)):
-            message = f"input must be a step's name, a number, or a list of them, got {inputs!r}"
+            message = (
+                f"input must be a step's name, a number, or a list of them, got {shown(inputs)}"
+            )
             raise document.error(message, *where, "input")
     return Step(word, {str(k): v for k, v in params.items()}, listed, name)
 
 
 def _short(value: Any) -> Any:
     return {"path": value} if isinstance(value, str) else value
+
+
+def check_name(name: Any) -> None:
+    """Refuse what cannot name a step and an array of the output."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name in _RESERVED:
+        message = (
+            "name must be a word of letters, digits, '_', '-', '.' and spaces that begins with a "
+            f"letter or digit and is none of {', '.join(_RESERVED)}, got {shown(name)}"
+        )
+        raise ValueError(message)
 
 
 def free_name(word: str, taken: Mapping[str, Any]) -> str:

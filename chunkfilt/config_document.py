@@ -6,11 +6,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from chunkfilt.config import SOURCE, VERSION, InputPart, OutputPart, RunPart, free_name
+import numpy as np
+
+from chunkfilt.config import (
+    SOURCE,
+    VERSION,
+    InputPart,
+    OutputPart,
+    RunPart,
+    check_name,
+    free_name,
+)
 from chunkfilt.documents import write_yaml
 from chunkfilt.engine.graph import Crop, ImageNode, Source, Value, is_image
 from chunkfilt.errors import InputError
 from chunkfilt.filters.declare import Filter, registered
+from chunkfilt.filters.params import plain
 from chunkfilt.storage.zarr_store import ZarrImage, open_image
 
 __all__ = ["dump_job", "job_schema", "to_document"]
@@ -31,7 +42,12 @@ def to_document(
         If the graph cannot be written: several inputs, images in memory, unregistered filters.
     """
     order: dict[int, Any] = {}
-    for node in outputs.values():
+    for name, node in outputs.items():
+        if name:
+            try:
+                check_name(name)
+            except ValueError as error:
+                raise InputError(str(error)) from None
         _collect(node, order)
     sources = [node for node in order.values() if isinstance(node, Source)]
     paths = {getattr(node.reader, "path", None) for node in sources}
@@ -40,35 +56,67 @@ def to_document(
             "images in memory" if None in paths else f"{len(paths)}: {sorted(map(str, paths))}"
         )
         raise InputError(message)
-    names = {id(node): SOURCE for node in sources}
-    given = {id(node): name for name, node in outputs.items() if name}
-    taken: dict[str, Any] = dict.fromkeys([SOURCE, *given.values()])
-    steps: list[Any] = []
-    last = SOURCE
+    writer = _Writer(outputs, sources[0])
     for node in order.values():
-        if isinstance(node, Source):
-            continue
-        step, word = _written(node)
-        entry: dict[str, Any] = {word: step}
-        inputs = [
-            names[id(one)] if is_image(one) else one for one in node.inputs if one is not None
-        ]
-        if inputs != [last]:
-            entry["input"] = inputs[0] if len(inputs) == 1 else inputs
-        name = given.get(id(node)) or free_name(word, taken)
-        if name != word or list(taken).count(word) > 1 or given.get(id(node)):
-            entry["name"] = name
-        taken[name] = None
-        names[id(node)] = name
-        last = name if not isinstance(node, Value) else last
-        steps.append(entry)
-    saved = [names[id(node)] for node in outputs.values()]
+        if not isinstance(node, Source):
+            writer.add(node)
+    saved = [writer.alias(node, name) for name, node in outputs.items()]
     return {
         "version": VERSION,
         "input": _input_document(sources[0], relative_to),
-        "steps": steps,
+        "steps": writer.steps,
         "output": {"path": path, "save": saved if group else saved[0]},
     }
+
+
+class _Writer:
+    """Writes nodes down as steps, with no more names and inputs than a reader needs."""
+
+    def __init__(self, outputs: Mapping[str, ImageNode | Value], source: Source) -> None:
+        self.steps: list[dict[str, Any]] = []
+        self.names: dict[int, str] = {id(source): SOURCE}
+        self.wanted = {id(node): name for name, node in reversed(list(outputs.items())) if name}
+        self.reserved = dict.fromkeys(outputs)
+        self.taken: dict[str, None] = {SOURCE: None}
+        self.before = SOURCE
+
+    def add(self, node: Any) -> None:
+        """Write a node as the next step."""
+        params, word = _written(node)
+        inputs = [
+            self.names[id(one)] if is_image(one) else plain(one)
+            for one in node.inputs
+            if one is not None
+        ]
+        if any(isinstance(one, np.generic) for one in node.inputs):
+            # YAML's numbers have no dtype of their own; the result's stands in for it.
+            params = {**params, "dtype": node.spec.dtype.name}
+        name = self.wanted.get(id(node)) or free_name(word, {**self.taken, **self.reserved})
+        self._step(word, params, inputs, name)
+        self.names[id(node)] = name
+        if not isinstance(node, Value):
+            self.before = name
+
+    def alias(self, node: ImageNode | Value, name: str) -> str:
+        """Return the name a node is saved under; a second name is a crop of nothing."""
+        held = self.names[id(node)]
+        if not name or held == name:
+            return held
+        if isinstance(node, Value):
+            message = f"one value under two names, {held!r} and {name!r}: leave one out"
+            raise InputError(message)
+        self._step("crop", {}, [held], name)
+        self.before = name
+        return name
+
+    def _step(self, word: str, params: Any, inputs: list[Any], name: str) -> None:
+        entry: dict[str, Any] = {word: params}
+        if inputs != [self.before]:
+            entry["input"] = inputs[0] if len(inputs) == 1 else inputs
+        if name != free_name(word, self.taken):
+            entry["name"] = name
+        self.taken[name] = None
+        self.steps.append(entry)
 
 
 def job_schema() -> dict[str, Any]:
@@ -103,7 +151,6 @@ def job_schema() -> dict[str, Any]:
             "input": {"oneOf": [{"type": "string"}, InputPart.model_json_schema()]},
             "steps": {
                 "type": "array",
-                "minItems": 1,
                 "items": {
                     "oneOf": [
                         {"enum": list(registered())},

@@ -49,9 +49,11 @@ def _creating(
     """Replace what an earlier call left, give an array to fill, then mark it complete."""
     import zarr
 
+    from chunkfilt.storage.zarr_store import local_path
+
     if min(shape) < 1 or min(chunks) < 1:
         raise ParameterError(f"shape and chunks must be at least 1, got {shape} and {chunks}")
-    place = Path(path)
+    place = local_path(path, "image")
     if place.exists():
         if not place.is_dir() or (_stored(place) is None and any(place.iterdir())):
             raise StorageError(f"{place} exists and is no image of the demo: choose another path")
@@ -286,6 +288,13 @@ def make_demo(
     ParameterError, StorageError
         If the shape is empty, or something else stands at one of the paths.
     """
+    from chunkfilt.storage.zarr_store import local_path
+
+    place = local_path(folder, "the demo's folder")
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot make the demo's folder {folder}: {error.strerror}") from None
     makers: dict[str, Callable[[Path], Path]] = {
         "mosaic": partial(make_mosaic, shape=shape, progress=progress),
         "elevation": make_elevation,
@@ -296,6 +305,5 @@ def make_demo(
         stored = _stored(path) or {"attributes": {}}
         same = name != "mosaic" or stored.get("shape") == list(shape)
         if not (same and stored["attributes"].get("complete") is True):
-            path.parent.mkdir(parents=True, exist_ok=True)
             makers[name](path)
     return paths

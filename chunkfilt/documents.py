@@ -25,12 +25,15 @@ from ruamel.yaml.events import (
     SequenceEndEvent,
     SequenceStartEvent,
 )
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
-from chunkfilt.errors import ConfigError, StorageError
+from chunkfilt.errors import ConfigError, InputError, StorageError
 
 __all__ = ["Document", "parse_yaml", "read_yaml", "write_yaml"]
 
 _LARGEST, _DEEPEST = 1 << 20, 100
+# The integers of the widest pixels there are.
+_LOWEST_INTEGER, _HIGHEST_INTEGER = -(1 << 63), (1 << 64) - 1
 # The core schema of YAML 1.2: `1e-3` is a number, `yes` is a string.
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
@@ -42,6 +45,10 @@ _WORDS = {
     "-.inf": -math.inf,
     ".nan": math.nan,
 }
+
+
+# What is written without quotes: it means itself wherever it stands.
+_BARE = re.compile(r"(?:\.\.?/|[A-Za-z_/])[\w./+-]*(?: [\w/][\w./+-]*)*", re.ASCII)
 
 
 @dataclass
@@ -70,11 +77,15 @@ def read_yaml(path: Path) -> Document:
     ConfigError
         If it is not plain YAML; with line and column.
     """
-    if not path.is_file():
-        message = f"no such file: {path}"
-        raise StorageError(message)
-    with path.open("rb") as stream:
-        raw = stream.read(_LARGEST + 1)
+    try:
+        if not path.is_file():
+            message = f"no such file: {_brief(str(path))}"
+            raise StorageError(message)
+        with path.open("rb") as stream:
+            raw = stream.read(_LARGEST + 1)
+    except OSError as error:
+        message = f"cannot read {_brief(str(path))}: {error.strerror}"
+        raise StorageError(message) from None
     return parse_yaml(raw, str(path))
 
 
@@ -97,23 +108,49 @@ def parse_yaml(raw: bytes, file: str) -> Document:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        message = " ".join(str(error.problem or error.context).split())
-        raise ConfigError(f"not YAML: {message}", file, line, column) from None
+        message = f"not YAML: {_brief(str(error.problem or error.context))}"
+        raise ConfigError(message, file, line, column) from None
     except (YAMLError, ValueError) as error:
-        message = f"not YAML: {' '.join(str(error).split())}"
+        message = f"not YAML: {_brief(str(error))}"
         raise ConfigError(message, file) from None
     return document
 
 
 def write_yaml(data: Any) -> str:
-    """Return plain data as YAML text; the innermost lists and mappings on one line."""
+    """Return plain data as YAML text; the innermost lists and mappings on one line.
+
+    Raises
+    ------
+    InputError
+        If it holds an integer that `parse_yaml` would refuse.
+    """
     yaml = YAML(typ="rt", pure=True)
     yaml.default_flow_style = None
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.width = 100
     out = io.StringIO()
-    yaml.dump(data, out)
+    yaml.dump(_quoted(data), out)
     return out.getvalue()
+
+
+def _quoted(data: Any) -> Any:
+    """Return the data with quotes around every text that is not a plain word."""
+    if isinstance(data, dict):
+        return {_quoted(key): _quoted(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_quoted(one) for one in data]
+    if isinstance(data, str) and (data in _WORDS or not _BARE.fullmatch(data)):
+        return DoubleQuotedScalarString(data)
+    if isinstance(data, int) and not _LOWEST_INTEGER <= data <= _HIGHEST_INTEGER:
+        message = "integers in a job must be from -2**63 to 2**64 - 1"
+        raise InputError(message)
+    return data
+
+
+def _brief(text: str, width: int = 100) -> str:
+    """Return a text as it may stand in a message: one short line."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else f"{line[: width - 23]}...{line[-20:]}"
 
 
 class _Builder:
@@ -138,9 +175,9 @@ class _Builder:
         if isinstance(event, AliasEvent) or event.anchor is not None:
             raise self._refuse(event, "anchors and aliases are not accepted: write it out")
         if event.tag is not None:
-            raise self._refuse(event, f"tags are not accepted, got {event.tag}")
+            raise self._refuse(event, f"tags are not accepted, got {_brief(str(event.tag))}")
         if isinstance(event, ScalarEvent):
-            return _scalar(event)
+            return self._scalar(event)
         self.depth += 1
         if self.depth > _DEEPEST:
             raise self._refuse(event, f"nested deeper than {_DEEPEST} levels")
@@ -156,11 +193,11 @@ class _Builder:
         for event in events:
             if isinstance(event, MappingEndEvent):
                 break
-            key = _scalar(event) if isinstance(event, ScalarEvent) else None
+            key = self._scalar(event) if isinstance(event, ScalarEvent) else None
             if not isinstance(key, (str, int, float)) or event.anchor or event.tag:
                 raise self._refuse(event, "keys must be plain words")
             if key in found:
-                raise self._refuse(event, f"{key!r} stands twice in one mapping")
+                raise self._refuse(event, f"{_brief(repr(key))} stands twice in one mapping")
             mark = event.start_mark
             self.document.places[(*path, key)] = (mark.line + 1, mark.column + 1)
             found[key] = self._value(next(events), events, (*path, key))
@@ -174,17 +211,34 @@ class _Builder:
             found.append(self._value(event, events, (*path, len(found))))
         return found
 
+    def _scalar(self, event: ScalarEvent) -> Any:
+        try:
+            return event.value if event.style is not None else _plain(event.value)
+        except (OverflowError, ValueError):
+            # Python itself refuses to read thousands of digits.
+            message = (
+                "numbers must be from -2**63 to 2**64 - 1, or floats of double precision, "
+                f"got {_brief(event.value)}"
+            )
+            raise self._refuse(event, message) from None
+
     def _refuse(self, event: Any, message: str) -> ConfigError:
         mark = event.start_mark
         return ConfigError(message, self.document.file, mark.line + 1, mark.column + 1)
 
 
-def _scalar(event: ScalarEvent) -> Any:
-    text = event.value
-    if event.style is not None:
-        return text
+def _plain(text: str) -> Any:
+    """Return what a text without quotes stands for."""
     if text in _WORDS:
         return _WORDS[text]
     if _INTEGER.fullmatch(text):
-        return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
-    return float(text) if _FLOAT.fullmatch(text) else text
+        whole = int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+        if not _LOWEST_INTEGER <= whole <= _HIGHEST_INTEGER:
+            raise OverflowError
+        return whole
+    if not _FLOAT.fullmatch(text):
+        return text
+    number = float(text)
+    if math.isinf(number):
+        raise OverflowError
+    return number

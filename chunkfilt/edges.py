@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from chunkfilt.grid import Region, Runs, runs_of
+from chunkfilt.grid import Region, Runs, merge_runs
 
 __all__ = ["MODES", "gather", "mode_name", "needed_runs", "source_index"]
 
@@ -64,10 +64,19 @@ def needed_runs(start: int, stop: int, n: int, mode: str) -> Runs:
     >>> needed_runs(-2, 3, 10, "wrap")
     ((0, 3), (8, 10))
     """
+    if stop <= start or n == 0:
+        return ()
     if start >= 0 and stop <= n:
-        return ((start, stop),) if stop > start else ()
-    shown = np.unique(source_index(start, stop, n, mode))
-    return runs_of(shown[shown >= 0])
+        return ((start, stop),)
+    if mode == "wrap":
+        if stop - start >= n:
+            return ((0, n),)
+        first, last = start % n, start % n + stop - start
+        return ((first, last),) if last <= n else merge_runs(((0, last - n), (first, n)))
+    # In the other modes neighbouring coordinates show neighbouring pixels, so there is one run.
+    shown = source_index(start, stop, n, mode)
+    shown = shown[shown >= 0]
+    return ((int(shown.min()), int(shown.max()) + 1),) if shown.size else ()
 
 
 def gather(

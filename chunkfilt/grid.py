@@ -24,7 +24,6 @@ __all__ = [
     "merge_runs",
     "round_up",
     "run_length",
-    "runs_of",
     "window_halo",
     "write_unit",
 ]
@@ -194,20 +193,6 @@ def window_halo(size: Sequence[int], origin: Sequence[int] | None = None) -> Hal
     """
     shift = (0,) * len(size) if origin is None else origin
     return tuple((n // 2 + o, n - 1 - n // 2 - o) for n, o in zip(size, shift, strict=True))
-
-
-def runs_of(indices: np.ndarray) -> Runs:
-    """Return the runs that cover a sorted array of distinct indices.
-
-    >>> runs_of(np.array([0, 1, 2, 7, 8]))
-    ((0, 3), (7, 9))
-    """
-    if indices.size == 0:
-        return ()
-    breaks = np.flatnonzero(np.diff(indices) != 1)
-    starts = indices[np.concatenate(([0], breaks + 1))]
-    stops = indices[np.concatenate((breaks, [indices.size - 1]))] + 1
-    return tuple((int(a), int(b)) for a, b in zip(starts, stops, strict=True))
 
 
 def merge_runs(*many: Runs) -> Runs:

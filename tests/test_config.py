@@ -71,10 +71,16 @@ steps:
     assert built.outputs == {"minimum": nodes["minimum"]}
 
 
-def test_what_follows_a_value_takes_the_source(build):
+def test_what_follows_a_value_takes_the_image_before_it(build):
     built = build(HEAD + "steps: [mean, statistics, abs]")
     assert built.nodes["statistics"].inputs[0] is built.nodes["mean"]
-    assert built.nodes["abs"].inputs == (built.nodes["source"],)
+    assert built.nodes["abs"].inputs == (built.nodes["mean"],)
+
+
+def test_no_steps_are_a_copy(build):
+    built = build(HEAD + "steps: []")
+    assert list(built.outputs) == ["source"]
+    assert built.outputs["source"] is built.nodes["source"]
 
 
 @pytest.mark.parametrize(

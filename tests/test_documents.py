@@ -1,6 +1,7 @@
 """The YAML reader: plain data with places, and nothing else, whoever wrote the file."""
 
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
@@ -181,6 +182,45 @@ def test_huge_numbers_are_numbers_or_an_error_in_their_line(digits):
         assert error.line == 2  # noqa: PT017 - either way will do
 
 
+@pytest.mark.parametrize(
+    "number",
+    [str(2**64), str(-(2**63) - 1), hex(2**64), oct(2**64), "0x" + "f" * 9000, "1" * 99999,
+     "0" * 9999 + "1", "1e400", "-1e400", "9" * 400 + ".0"],
+    ids=lambda number: f"{number[:4]}-{len(number)}",
+)  # fmt: skip
+@pytest.mark.parametrize("text", ["a: 1\nb: {}\n", "a: 1\n? {}\n: 2\n", "a:\n  - [1, {}]\n"])
+def test_numbers_that_no_pixel_can_have_are_refused_in_their_place(number, text):
+    with pytest.raises(ConfigError, match="numbers must be from") as caught:
+        parse(text.format(number))
+    assert (caught.value.line, caught.value.column) == (2, text.splitlines()[1].index("{") + 1)
+    assert len(str(caught.value)) < 220
+
+
+@pytest.mark.parametrize("number", [2**64 - 1, -(2**63), 1.7e308, 5e-324])
+def test_numbers_at_the_ends(number):
+    assert same(parse(f"a: {number!r}"), {"a": number})
+
+
+@pytest.mark.parametrize("data", [{"a": 2**64}, {2**70: 1}, {"a": [{"b": -(10**5000)}]}])
+def test_numbers_that_would_be_refused_are_not_written(data):
+    with pytest.raises(InputError):
+        write_yaml(data)
+
+
+@pytest.mark.parametrize("text", ["{0}: 1\n{0}: 2", "a: !{0} 3", "a: *{0}", "a: @{0}", "%{0}"])
+def test_messages_stay_short(text):
+    with pytest.raises(ConfigError) as caught:
+        parse(text.format("x" * 5000 if "{0}:" not in text else "x" * 900))
+    assert len(str(caught.value)) < 220
+
+
+@pytest.mark.parametrize("path", ["a" * 5000, "a\0b", "\udfff"])
+def test_paths_that_no_file_can_have(path):
+    with pytest.raises(StorageError) as caught:
+        read_yaml(Path(path))
+    assert len(str(caught.value)) < 220
+
+
 def test_a_missing_file_and_a_folder(tmp_path):
     for path in (tmp_path / "no.yaml", tmp_path):
         with pytest.raises(StorageError, match="no such file"):
@@ -212,7 +252,7 @@ WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), m
 SCALARS = st.one_of(
     st.none(),
     st.booleans(),
-    st.integers(-(10**30), 10**30),
+    st.integers(-(2**63), 2**64 - 1),
     st.floats(allow_nan=False),
     WORDS,
     st.sampled_from(

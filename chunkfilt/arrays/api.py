@@ -10,7 +10,7 @@ from typing import Any
 from chunkfilt.arrays import job
 from chunkfilt.arrays.image import Image, LazyValue
 from chunkfilt.arrays.image import open_zarr as open  # noqa: A004 - as in xarray and tifffile
-from chunkfilt.config import load_job
+from chunkfilt.config import check_name, load_job
 from chunkfilt.config_document import dump_job, to_document
 from chunkfilt.engine.graph import ImageNode, Value
 from chunkfilt.engine.plan import Plan
@@ -43,6 +43,12 @@ def plan(images: Images, **options: Any) -> Plan:
     ------
     InputError
         If an option does not fit, or the memory cannot hold the smallest block.
+
+    Examples
+    --------
+    >>> import chunkfilt as cf
+    >>> cf.plan(cf.mean(cf.open("mosaic.zarr"), size=5)).passes
+    (('write image',),)
     """
     outputs, _ = _outputs(images)
     return job.plan_nodes(outputs, **options)
@@ -75,6 +81,14 @@ def save(images: Images, path: str | os.PathLike[str], **options: Any) -> RunRes
         If something does not fit; nothing is computed or overwritten then.
     RunError
         If a block fails; the output stays, marked unfinished.
+
+    Examples
+    --------
+    >>> import chunkfilt as cf
+    >>> m = cf.open("mosaic.zarr")
+    >>> result = cf.save({"mean": cf.mean(m)}, "means.zarr", overwrite=True, progress=False)
+    >>> cf.open("means.zarr")
+    <chunkfilt.Image 100 y x 120 x, float32, mean>
     """
     outputs, group = _outputs(images)
     return job.save_nodes(outputs, path, group=group, **options)
@@ -107,6 +121,12 @@ def preview(image: Image, *, size: int = 512, whole: bool | None = None, **range
         If a range lies outside the image.
     MissingDependency
         If Pillow is not installed.
+
+    Examples
+    --------
+    >>> import chunkfilt as cf
+    >>> cf.preview(cf.open("mosaic.zarr"), y=(0, 50), x=(0, 50))
+    <chunkfilt picture 50 x 50: mosaic.zarr: y 0:50, x 0:50, full resolution; black 7, white 7>
     """
     return job.preview_node(_image(image), size=size, whole=whole, **ranges)
 
@@ -137,6 +157,20 @@ def to_yaml(
     ------
     InputError
         If the graph has several inputs, or an image in memory.
+
+    Examples
+    --------
+    >>> import chunkfilt as cf
+    >>> m = cf.open("mosaic.zarr")
+    >>> print(cf.to_yaml(m - cf.mean(m, size=5), "contrast.yaml"))
+    version: 1
+    input: mosaic.zarr
+    steps:
+      - mean: {size: 5}
+      - subtract: {}
+        input: [source, mean]
+    output: {path: output.zarr, save: subtract}
+    <BLANKLINE>
     """
     outputs, group = _outputs(images)
     folder = None if path is None else Path(path).absolute().parent
@@ -163,6 +197,12 @@ def from_yaml(path: str | os.PathLike[str]) -> Any:
     ------
     InputError
         If the file is missing or wrong, with line and column.
+
+    Examples
+    --------
+    >>> import chunkfilt as cf
+    >>> cf.from_yaml("job.yaml")
+    <chunkfilt.Image 100 y x 120 x, float32, mean of mosaic.zarr>
     """
     built = load_job(Path(path)).build()
     made = {
@@ -195,6 +235,12 @@ def run_yaml(path: str | os.PathLike[str], *changes: str, progress: Any = True) 
         If the job is wrong; nothing is computed or overwritten then.
     RunError
         If a block fails; the output stays, marked unfinished.
+
+    Examples
+    --------
+    >>> import chunkfilt as cf
+    >>> cf.run_yaml("job.yaml", "output.overwrite=true", progress=False).path.name
+    'smooth.zarr'
     """
     loaded = load_job(Path(path), changes)
     built = loaded.build()
@@ -217,9 +263,10 @@ def _outputs(images: Images) -> tuple[dict[str, ImageNode | Value], bool]:
             message = "name at least one image"
             raise InputError(message)
         for name in images:
-            if not isinstance(name, str) or not name or "/" in name or name.startswith("."):
-                message = f"names of outputs must be words without '/', got {name!r}"
-                raise InputError(message)
+            try:
+                check_name(name)
+            except ValueError as error:
+                raise InputError(str(error)) from None
         return {name: _image(one) for name, one in images.items()}, True
     return {"": _image(images)}, isinstance(images, LazyValue)
 

@@ -25,12 +25,11 @@ from dask.base import tokenize
 from dask.delayed import Delayed, delayed
 from dask.highlevelgraph import HighLevelGraph
 
-from chunkfilt.arrays.image import shape_value
 from chunkfilt.edges import gather, needed_runs
 from chunkfilt.engine.bind import bind
 from chunkfilt.engine.evaluate import chunk_value, compute_box, rows_for
 from chunkfilt.engine.graph import Filtered, Source, Value, is_image, plain_axes
-from chunkfilt.engine.values import join_rows, take_rows
+from chunkfilt.engine.values import join_rows, lay_rows, take_rows
 from chunkfilt.errors import InputError
 from chunkfilt.filters.declare import Filter
 from chunkfilt.grid import Halo, ImageSpec, Region, Runs, boxes, merge_runs, run_length
@@ -107,7 +106,7 @@ def _image(node: Filtered, aligned: Sequence[Any], bounds: Bounds) -> da.Array:
 
 def _operand(declared: Filter, one: Any) -> Any:
     if isinstance(one, np.generic):
-        return one.item()
+        return one
     if not isinstance(one, da.Array):
         return one if one is None or isinstance(one, (int, float)) else np.asarray(one)
     if any(math.isnan(n) for n in one.shape):
@@ -120,7 +119,7 @@ def _operand(declared: Filter, one: Any) -> Any:
 
 
 def _source(one: Any) -> Any:
-    if not hasattr(one, "shape"):
+    if not isinstance(one, (da.Array, np.ndarray)):
         return one
     spec = ImageSpec(one.shape, one.dtype, plain_axes(one.ndim), tuple(range(one.ndim)))
     # The pixels come with the task: nothing is ever read.
@@ -292,7 +291,8 @@ def _value(value: Value, aligned: Sequence[Any], bounds: Bounds) -> Delayed:
         message = f"{value.filter.name}: an image without pixels has no value"
         raise InputError(message)
     table = _table(value, aligned, bounds)
-    return delayed(partial(shape_value, value))(table, dask_key_name=f"{table.key}-shaped")
+    shape = value.table_shape
+    return delayed(lay_rows)(table, shape, dask_key_name=f"{table.key}-shaped")
 
 
 def _table(value: Value, aligned: Sequence[Any], bounds: Bounds) -> Delayed:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,15 +13,15 @@ from chunkfilt.arrays import job
 from chunkfilt.engine.bind import bind
 from chunkfilt.engine.graph import ImageNode, Source, Value, crop, crop_named, topological
 from chunkfilt.engine.plan import Plan, format_bytes
-from chunkfilt.engine.values import map_table
-from chunkfilt.errors import InputError
+from chunkfilt.engine.values import lay_rows
+from chunkfilt.errors import InputError, MissingDependency
 from chunkfilt.filters.declare import find_filter
 from chunkfilt.runtime.progress import silent, suitable
 from chunkfilt.runtime.run import RunOptions, RunResult, values_of
 from chunkfilt.show.picture import table_html
 from chunkfilt.storage.zarr_store import open_image
 
-__all__ = ["Image", "LazyValue", "open_zarr", "shape_value"]
+__all__ = ["Image", "LazyValue", "open_zarr"]
 
 # A notebook's picture: a window small enough to be cheap with any filter before it.
 _HTML_SIDE = 192
@@ -178,7 +177,11 @@ class Image:
         table = table_html(rows)
         if self.size == 0 or job.needs_sweep(self.node):
             return table
-        return f"{table}<img src='{self.preview(size=_HTML_SIDE, whole=False).data_uri()}'>"
+        try:
+            picture = self.preview(size=_HTML_SIDE, whole=False).data_uri()
+        except MissingDependency:
+            return table
+        return f"{table}<img src='{picture}'>"
 
     def __abs__(self) -> Image:
         made: Image = apply(find_filter("abs"), [self], {})
@@ -201,7 +204,7 @@ class LazyValue:
         if self.node not in job.KNOWN:
             report = suitable() if progress else silent
             job.KNOWN.update(values_of([self.node], known=dict(job.KNOWN), report=report))
-        return shape_value(self.node, job.KNOWN[self.node])
+        return lay_rows(job.KNOWN[self.node], self.node.table_shape)
 
 
 def open_zarr(
@@ -235,8 +238,14 @@ def open_zarr(
     ------
     StorageError
         If the path is missing, is no Zarr store, or holds no such image.
+
+    Examples
+    --------
+    >>> import chunkfilt as cf
+    >>> cf.open("mosaic.zarr")
+    <chunkfilt.Image 100 y x 120 x, uint16, mosaic.zarr>
     """
-    held = open_image(Path(path), array, axes=axes, spatial=spatial)
+    held = open_image(path, array, axes=axes, spatial=spatial)
     return Image(Source(held.spec, held))
 
 
@@ -247,22 +256,9 @@ def apply(declared: Any, inputs: Sequence[Any], params: Mapping[str, Any]) -> An
     return LazyValue(node) if isinstance(node, Value) else Image(node)
 
 
-def shape_value(node: Value, table: Any) -> Any:
-    """Return a value's table with its rows laid out along the batch axes."""
-    shape = node.batch_shape if node.per_batch else ()
-
-    def lay(array: np.ndarray) -> Any:
-        laid = np.asarray(array).reshape((*shape, *array.shape[1:]))
-        return laid[()] if not shape else laid
-
-    return map_table(lay, table)
-
-
 def _operand(name: str, operand: Any) -> Any:
-    if operand is None or isinstance(operand, (int, float)):
+    if operand is None or isinstance(operand, (int, float, np.number)):
         return operand
-    if isinstance(operand, np.generic):
-        return operand.item()
     kind = type(operand).__name__
     message = f"{name}: an image goes with images and numbers, got {kind}"
     raise InputError(message)
@@ -274,6 +270,9 @@ def _parse_index(
     """Return ranges and steps by axis, the axes that ints drop, and where None adds one."""
     parts = list(key) if isinstance(key, tuple) else [key]
     given = sum(part is not None and part is not Ellipsis for part in parts)
+    if sum(part is Ellipsis for part in parts) > 1:
+        message = "an index can only have a single ellipsis ('...')"
+        raise IndexError(message)
     if given > len(shape):
         message = f"too many indices: the image has {len(shape)} axes, got {given}"
         raise IndexError(message)
@@ -307,6 +306,8 @@ def _parse_index(
 
 def _one(part: Any, axis: int, n: int) -> tuple[int, int]:
     try:
+        if isinstance(part, (bool, np.bool_)):
+            raise TypeError  # noqa: TRY301 - to NumPy a bool is a mask, which no image takes
         index = operator.index(part)
     except TypeError:
         message = f"images take ints, slices, None and ... as indices, got {part!r}"

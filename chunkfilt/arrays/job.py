@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import weakref
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ from chunkfilt.engine.graph import (
 )
 from chunkfilt.engine.plan import Plan
 from chunkfilt.errors import InputError
+from chunkfilt.filters.params import shown
 from chunkfilt.grid import Blocks, ImageSpec, Region
 from chunkfilt.runtime.executors import Threads, available_cores
 from chunkfilt.runtime.progress import Report, silent, suitable
@@ -41,12 +43,23 @@ from chunkfilt.show.picture import Picture, describe_box, plane_index
 from chunkfilt.storage.zarr_output import (
     make_compressor,
 )
+from chunkfilt.storage.zarr_store import brief, local_path
 
-__all__ = ["compute_node", "describe", "document", "plan_nodes", "preview_node", "save_nodes"]
+__all__ = [
+    "compute_node",
+    "describe",
+    "document",
+    "picture_of",
+    "plan_nodes",
+    "preview_node",
+    "save_nodes",
+]
 
 # Values computed for windows are kept as long as a graph holds their node.
 KNOWN: weakref.WeakKeyDictionary[Value, Any] = weakref.WeakKeyDictionary()
 _COARSE_BLOCK = 2048
+# A graph is described in full up to so many nodes and letters.
+_FEW_NODES, _FEW_LETTERS = 8, 72
 
 Outputs = Mapping[str, ImageNode | Value]
 
@@ -69,13 +82,25 @@ def needs_sweep(node: ImageNode) -> bool:
 
 def describe(node: ImageNode | Value) -> str:
     """Return in a few words where an image comes from."""
+    order = topological([node])
+    words = _words(node) if len(order) <= _FEW_NODES else ""
+    if words and len(words) <= _FEW_LETTERS:
+        return words
+    first, *others = dict.fromkeys(_words(one) for one in order if isinstance(one, Source))
+    more = f" and {len(others)} more" if others else ""
+    return f"{_own_word(node)} of ... of {first}{more}"
+
+
+def _words(node: ImageNode | Value) -> str:
     if isinstance(node, Source):
         path = getattr(node.reader, "path", None)
-        return Path(path).name if path else "an array in memory"
-    if isinstance(node, Crop):
-        return f"crop of {describe(node.inputs[0])}"
-    taken = [describe(n) if is_image(n) else str(n) for n in node.inputs if n is not None]
-    return f"{node.filter.name} of {' and '.join(taken)}"
+        return brief(Path(path).name, 40) if path else "an array in memory"
+    taken = [_words(n) if is_image(n) else str(n) for n in node.inputs if n is not None]
+    return f"{_own_word(node)} of {' and '.join(taken)}"
+
+
+def _own_word(node: Any) -> str:
+    return "crop" if isinstance(node, Crop) else str(node.filter.name)
 
 
 def storage_options(
@@ -89,14 +114,22 @@ def storage_options(
     """Return how the output is stored, from options as users give them."""
     try:
         codec = "input" if compressor is None else make_compressor(compressor)
-    except (ValueError, AttributeError) as error:
-        message = f"compressor: {error}"
+    except ValueError as error:
+        message = f"compressor {error}"
         raise InputError(message) from None
+    if not isinstance(overwrite, bool):
+        message = f"overwrite must be True or False, got {shown(overwrite)}"
+        raise InputError(message)
 
-    def lengths(value: int | Sequence[int] | None) -> tuple[int, ...] | None:
-        return (value,) * grid if isinstance(value, int) else tuple(value) if value else None
+    def lengths(word: str, value: Any) -> tuple[int, ...] | None:
+        listed = value if isinstance(value, (tuple, list)) else (value,) * grid
+        try:
+            return None if value is None else tuple(_integer(n) for n in listed)
+        except TypeError:
+            message = f"{word} must be a whole number, or one for each axis, got {shown(value)}"
+            raise InputError(message) from None
 
-    return OutputOptions(lengths(chunks), lengths(shards), codec, overwrite)
+    return OutputOptions(lengths("chunks", chunks), lengths("shards", shards), codec, overwrite)
 
 
 def run_options(
@@ -110,7 +143,12 @@ def run_options(
     try:
         size = parse_bytes(memory)
     except ValueError as error:
-        message = f"memory {error}, got {memory!r}"
+        message = f"memory {error}, got {shown(memory)}"
+        raise InputError(message) from None
+    try:
+        workers = None if workers is None else _integer(workers)
+    except TypeError:
+        message = f"workers must be a whole number >= 1, got {shown(workers)}"
         raise InputError(message) from None
     return RunOptions(scheduler, address, workers, size)
 
@@ -130,11 +168,12 @@ def save_nodes(
     **options: Any,
 ) -> RunResult:
     """Compute `outputs` in one run and store them."""
+    local_path(path, "output")
     output, how = split_options(outputs, options)
     report = progress if callable(progress) else suitable() if progress else silent
     return run(
         outputs,
-        Path(path),
+        os.fspath(path),
         group=group,
         output=output,
         options=how,
@@ -174,7 +213,24 @@ def document(
 def preview_node(
     node: ImageNode, *, size: int = 512, whole: bool | None = None, **ranges: Any
 ) -> Picture:
+    """Return a picture with ranges as keywords; see `picture_of`."""
+    return picture_of(node, ranges, size=size, whole=whole)
+
+
+def picture_of(
+    node: ImageNode | Value, ranges: Mapping[str, Any], *, size: int = 512, whole: bool | None = None
+) -> Picture:
     """Return a picture of a window at full resolution, or of the whole at a coarse level."""
+    if isinstance(node, Value):
+        message = f"preview: {node.filter.name} is a value of the whole image, no image to draw"
+        raise InputError(message)
+    try:
+        size = _integer(size)
+    except TypeError:
+        size = 0
+    if size < 1:
+        message = "preview: size must be a whole number >= 1 of pixels"
+        raise InputError(message)
     if whole is None:
         whole = not ranges and not any(isinstance(n, Filtered) for n in topological([node]))
     if whole and ranges:
@@ -219,12 +275,24 @@ def _window(spec: ImageSpec, size: int, ranges: Mapping[str, Any]) -> dict[int, 
             message = f"preview: no axis {name!r}; the axes are {', '.join(spec.axes)}"
             raise InputError(message)
         axis, n = spec.axes.index(name), spec.shape[spec.axes.index(name)]
-        start, stop = wanted if isinstance(wanted, (tuple, list)) else (wanted, wanted + 1)
+        try:
+            ends = wanted if isinstance(wanted, (tuple, list)) else (wanted, _integer(wanted) + 1)
+            start, stop = map(_integer, ends)
+        except (TypeError, ValueError):
+            message = f"preview: {name} must be (start, stop) or an index, got {shown(wanted)}"
+            raise InputError(message) from None
         if not 0 <= start < stop <= n:
-            message = f"preview: {name} must lie within 0 and {n}, got {wanted}"
+            message = f"preview: {name} must lie within 0 and {n}, got {shown(wanted)}"
             raise InputError(message)
-        box[axis] = (int(start), int(stop))
+        box[axis] = (start, stop)
     return box
+
+
+def _integer(value: Any) -> int:
+    """Return a whole number of any kind; TypeError for what is none, bools among them."""
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError
+    return operator.index(value)
 
 
 def _plane(data: np.ndarray, spec: ImageSpec) -> np.ndarray:

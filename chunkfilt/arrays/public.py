@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 import chunkfilt.filters  # noqa: F401 - declares every filter
-from chunkfilt.arrays.image import Image, apply, shape_value
+from chunkfilt.arrays.image import Image, apply
 from chunkfilt.engine.bind import bind
 from chunkfilt.engine.graph import Source, Value, plain_axes
+from chunkfilt.engine.values import lay_rows
 from chunkfilt.errors import InputError
 from chunkfilt.filters import declare
 from chunkfilt.filters.declare import Filter, load_plugins, registered
@@ -143,12 +144,8 @@ def _sort_inputs(declared: Filter, inputs: Sequence[Any], params: dict[str, Any]
 def _apply_numpy(declared: Filter, inputs: Sequence[Any], params: Mapping[str, Any]) -> Any:
     nodes: list[Any] = []
     for one in inputs:
-        scalar = one is None or isinstance(one, (int, float, np.generic))
-        if scalar and not isinstance(one, np.generic):
+        if one is None or isinstance(one, (int, float, np.generic)):
             nodes.append(one)
-            continue
-        if scalar:
-            nodes.append(one.item())
             continue
         array = np.asarray(one)
         spec = ImageSpec(array.shape, array.dtype, plain_axes(array.ndim), tuple(range(array.ndim)))
@@ -156,7 +153,7 @@ def _apply_numpy(declared: Filter, inputs: Sequence[Any], params: Mapping[str, A
     node = bind(declared, nodes, params)
     if isinstance(node, Value):
         options = _options(node.image.spec.size)
-        return shape_value(node, values_of([node], options=options)[node])
+        return lay_rows(values_of([node], options=options)[node], node.table_shape)
     return compute({"": node}, options=_options(node.spec.size))[0][""]
 
 

@@ -48,7 +48,7 @@ def stub_text() -> str:
     lines.append(_TAIL)
     declared = [vars(function)["filter"] for function in functions().values()]
     # Filters that a user or another package declared in this process are not ours to list.
-    own = [one for one in declared if one.function.__module__.startswith("chunkfilt.")]
+    own = [one for one in declared if one.function.__module__.startswith("chunkfilt.filters.")]
     lines += [_function(one) for one in own]
     return "".join(lines)
 

@@ -35,8 +35,9 @@ __all__ = ["Costing", "Layout", "Pass", "format_bytes"]
 # decide where a larger block stops paying, and whether an intermediate is worth keeping.
 _READ_PIXEL, _READ_BYTE, _WRITE_BYTE = 1.0, 0.5, 2.0
 _NODE = 3.0
+_NEARLY = 1.05
 # The allocator keeps some of what was freed; measured peaks stay within this.
-_SLACK = 1.1
+_SLACK = 1.3
 
 
 @dataclass(frozen=True)
@@ -129,10 +130,15 @@ class Costing:
         BudgetError
             If there is none; the message names the node and the smallest budget that works.
         """
+        costs = {tuple(block): self.cost(block) for block in candidates}
         # Time is quicker to estimate than memory: look for the first that fits, by cost.
-        for block in sorted(candidates, key=self.cost):
+        for block in sorted(costs, key=lambda block: costs[block]):
             if sum(self.memory(block)[0].values()) <= budget:
-                return tuple(block)
+                # Smaller blocks that cost nearly the same take less memory for it.
+                near = [b for b in costs if costs[b] <= _NEARLY * costs[block]]
+                for smaller in sorted(near, key=lambda b: (math.prod(b), costs[b])):
+                    if sum(self.memory(smaller)[0].values()) <= budget:
+                        return smaller
         return self._refuse(min(candidates, key=math.prod), budget)
 
     def memory(self, block: Sequence[int]) -> tuple[dict[str, int], str]:
@@ -383,15 +389,18 @@ def _patch_bytes(node: Node, runs: Sequence[Runs], wanted: bool) -> tuple[str, i
 def _kernel_bytes(node: Node, runs: Sequence[Runs]) -> int:
     """Return what a node needs beside its inputs and its result.
 
-    The block with its halo is a copy at the image's edge and behind other nodes; a result in
+    The block with its halo is a copy at the image's edge and behind other nodes; extending it
+    along one axis after the other takes a second one, before there is a result.  A result in
     another dtype than the kernel's is copied by the cast.
     """
     if not isinstance(node, Filtered):
         return 0
     own = [run_length(along) for along in node.strip(runs)]
     grown = [n + sum(h) for n, h in zip(own, node.halo, strict=True)]
-    copies = 2 if node.filter.kind == "neighbourhood" else 0
-    needed = copies * math.prod(grown) * node.block_dtype.itemsize
+    needed = 0
+    if node.filter.kind == "neighbourhood":
+        block = math.prod(grown) * node.block_dtype.itemsize
+        needed = block + max(block - _pixels(runs) * node.spec.dtype.itemsize, 0)
     core = (math.prod(own[a] for a in node.batch), *(own[a] for a in node.spatial))
     if node.filter.rules.memory is not None:
         needed += node.filter.rules.memory(node.resolved, core, node.block_dtype)

@@ -19,6 +19,7 @@ import numpy as np
 from chunkfilt.edges import needed_runs
 from chunkfilt.errors import InputError, nearest
 from chunkfilt.filters.declare import Filter
+from chunkfilt.filters.params import shown
 from chunkfilt.grid import Halo, ImageSpec, Region, Runs, merge_runs
 
 __all__ = [
@@ -162,6 +163,11 @@ class Value(_Bound):
         return bool(self.resolved.scope == "batch")
 
     @property
+    def table_shape(self) -> tuple[int, ...]:
+        """The shape that the rows of the value are laid out in."""
+        return self.batch_shape if self.per_batch else ()
+
+    @property
     def rows(self) -> int:
         """Number of rows of the value."""
         return math.prod(self.batch_shape) if self.per_batch else 1
@@ -178,7 +184,7 @@ class Value(_Bound):
 ImageNode = Source | Crop | Filtered
 Node = Source | Crop | Filtered | Value
 # A number may stand for an image of that value; None for an optional image that is left out.
-Operand = ImageNode | int | float | None
+Operand = ImageNode | int | float | np.number | None
 
 
 def is_image(operand: Operand) -> TypeGuard[ImageNode]:
@@ -311,8 +317,13 @@ def value_depths(targets: Iterable[Node]) -> dict[Value, int]:
 def _range(name: str, wanted: Any, n: int) -> tuple[int, int]:
     if isinstance(wanted, slice) and wanted.step in (None, 1):
         wanted = (wanted.start, wanted.stop)
-    if not isinstance(wanted, (tuple, list)) or len(wanted) != 2:
-        message = f"crop: {name} must be (start, stop) or an index, got {wanted!r}"
+    whole = (int, np.integer, type(None))
+    if (
+        not isinstance(wanted, (tuple, list))
+        or len(wanted) != 2
+        or any(isinstance(at, bool) or not isinstance(at, whole) for at in wanted)
+    ):
+        message = f"crop: {name} must be (start, stop) or an index, got {shown(wanted)}"
         raise InputError(message)
     start, stop = (
         default if at is None else operator.index(at) + (n if operator.index(at) < 0 else 0)

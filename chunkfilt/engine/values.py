@@ -9,7 +9,15 @@ import numpy as np
 
 from chunkfilt.grid import Runs
 
-__all__ = ["combine_rows", "join_rows", "map_table", "row_count", "row_numbers", "take_rows"]
+__all__ = [
+    "combine_rows",
+    "join_rows",
+    "lay_rows",
+    "map_table",
+    "row_count",
+    "row_numbers",
+    "take_rows",
+]
 
 
 def map_table(function: Callable[..., Any], *tables: Any) -> Any:
@@ -29,6 +37,16 @@ def take_rows(table: Any, rows: np.ndarray) -> Any:
 def join_rows(tables: Sequence[Any]) -> Any:
     """Return tables one below the other."""
     return map_table(lambda *arrays: np.concatenate(arrays), *tables)
+
+
+def lay_rows(table: Any, shape: Sequence[int]) -> Any:
+    """Return a table with its rows laid out along the batch axes; one row alone as it is."""
+
+    def lay(array: np.ndarray) -> Any:
+        laid = np.asarray(array).reshape((*shape, *np.shape(array)[1:]))
+        return laid if shape else laid[()]
+
+    return map_table(lay, table)
 
 
 def row_count(table: Any) -> int:

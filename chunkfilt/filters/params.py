@@ -98,8 +98,10 @@ _FOOTPRINT_SCHEMA: dict[str, Any] = {
     ],
 }
 
-WindowSize = Annotated[int, Field(ge=1), PerAxis()]
-Origin = Annotated[int, PerAxis()]
+_LARGEST_WINDOW = 1 << 20
+
+WindowSize = Annotated[int, Field(ge=1, le=_LARGEST_WINDOW), PerAxis()]
+Origin = Annotated[int, Field(ge=-_LARGEST_WINDOW, le=_LARGEST_WINDOW), PerAxis()]
 Sigma = Annotated[float, Field(ge=0, allow_inf_nan=False), PerAxis()]
 Order = Annotated[int, Field(ge=0, le=3), PerAxis()]
 Ddof = Annotated[int, Field(ge=0)]

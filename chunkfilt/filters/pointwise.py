@@ -19,7 +19,32 @@ def _promoted(p: SimpleNamespace, dtypes: Any) -> np.dtype:
 
 def _quotient(p: SimpleNamespace, dtypes: Any) -> np.dtype:
     """Return NumPy's dtype of a true division."""
-    return np.true_divide(*(np.ones((), d) if isinstance(d, np.dtype) else d for d in dtypes)).dtype
+    samples = [np.ones((), one) if isinstance(one, np.dtype) else _real(one) for one in dtypes]
+    return np.true_divide(*samples).dtype
+
+
+def _real(operand: Any) -> Any:
+    """Return an int as a float: a quotient is one, and an int may not fit the image's dtype."""
+    return float(operand) if type(operand) is int else operand
+
+
+def _check_numbers(p: SimpleNamespace, dtypes: Any) -> None:
+    """Refuse an int that the calculation's dtype cannot hold, as NumPy does."""
+    wide = np.result_type(*dtypes, *([] if p.dtype is None else [p.dtype]))
+    for number in dtypes:
+        if type(number) is not int or wide.kind not in "iu":
+            continue
+        limits = np.iinfo(wide)
+        if not limits.min <= number <= limits.max:
+            message = f"{number} does not fit {wide.name}: give a wider dtype="
+            raise ValueError(message)
+
+
+def _check_signed(p: SimpleNamespace, dtypes: Any) -> None:
+    _check_numbers(p, dtypes)
+    if np.result_type(*dtypes, *([] if p.dtype is None else [p.dtype])).kind == "b":
+        message = "cannot subtract booleans: give dtype='int8', or cast them first"
+        raise ValueError(message)
 
 
 def _calculate(operation: Any, a: Any, b: Any, result: np.dtype) -> np.ndarray:
@@ -29,7 +54,7 @@ def _calculate(operation: Any, a: Any, b: Any, result: np.dtype) -> np.ndarray:
     return out
 
 
-@image_filter(dtype=_promoted)
+@image_filter(dtype=_promoted, check=_check_numbers)
 def add(block: np.ndarray, other: Any, *, result) -> np.ndarray:
     """Add two images, or an image and a number.
 
@@ -49,7 +74,7 @@ def add(block: np.ndarray, other: Any, *, result) -> np.ndarray:
     Raises
     ------
     InputError
-        If the shapes differ.
+        If the shapes differ, or a number does not fit.
 
     Examples
     --------
@@ -60,7 +85,7 @@ def add(block: np.ndarray, other: Any, *, result) -> np.ndarray:
     return _calculate(np.add, block, other, result)
 
 
-@image_filter(dtype=_promoted)
+@image_filter(dtype=_promoted, check=_check_signed)
 def subtract(block: np.ndarray, other: Any, *, result) -> np.ndarray:
     """Subtract an image or a number from another.
 
@@ -80,7 +105,7 @@ def subtract(block: np.ndarray, other: Any, *, result) -> np.ndarray:
     Raises
     ------
     InputError
-        If the shapes differ.
+        If the shapes differ, or a number does not fit.
 
     Examples
     --------
@@ -91,7 +116,7 @@ def subtract(block: np.ndarray, other: Any, *, result) -> np.ndarray:
     return _calculate(np.subtract, block, other, result)
 
 
-@image_filter(dtype=_promoted)
+@image_filter(dtype=_promoted, check=_check_numbers)
 def multiply(block: np.ndarray, other: Any, *, result) -> np.ndarray:
     """Multiply two images, or an image by a number.
 
@@ -111,7 +136,7 @@ def multiply(block: np.ndarray, other: Any, *, result) -> np.ndarray:
     Raises
     ------
     InputError
-        If the shapes differ.
+        If the shapes differ, or a number does not fit.
 
     Examples
     --------
@@ -142,7 +167,7 @@ def divide(block: np.ndarray, other: Any) -> np.ndarray:
     Raises
     ------
     InputError
-        If the shapes differ.
+        If the shapes differ, or a number does not fit.
 
     Examples
     --------
@@ -150,7 +175,7 @@ def divide(block: np.ndarray, other: Any) -> np.ndarray:
     >>> cf.divide(np.array([1, 2]), 4)
     array([0.25, 0.5 ])
     """
-    return np.asarray(np.true_divide(block, other))
+    return np.asarray(np.true_divide(_real(block), _real(other)))
 
 
 @image_filter(dtype=same)

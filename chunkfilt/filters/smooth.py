@@ -18,6 +18,7 @@ __all__ = ["gaussian"]
 
 # As in scipy: an axis with a sigma this small is left alone.
 _NO_SIGMA = 1e-15
+_LARGEST_RADIUS = 1 << 16
 Radius = Annotated[int, Field(ge=0), PerAxis()]
 
 
@@ -32,7 +33,14 @@ def _halo(p: SimpleNamespace) -> Halo:
         if order and sigma <= _NO_SIGMA:
             message = f"order {order} needs sigma > 0 on its axis, got sigma {sigma!r}"
             raise ValueError(message)
-    return tuple((r, r) for r in _radii(p))
+    radii = _radii(p)
+    if max(radii) > _LARGEST_RADIUS:
+        message = (
+            f"the Gaussian would reach {max(radii):.3g} pixels, at most {_LARGEST_RADIUS} are "
+            "possible: lower sigma, truncate or radius"
+        )
+        raise ValueError(message)
+    return tuple((r, r) for r in radii)
 
 
 def gaussian_weights(sigma: float, order: int, radius: int) -> np.ndarray:
@@ -106,7 +114,7 @@ def gaussian(
     Examples
     --------
     >>> import numpy as np, chunkfilt as cf
-    >>> cf.gaussian(np.array([0, 0, 1, 0, 0.]), sigma=0.5).round(4)
-    array([0.0003, 0.1065, 0.7866, 0.1065, 0.0003])
+    >>> cf.gaussian(np.array([0, 0, 1, 0, 0.]), sigma=1).round(2)
+    array([0.06, 0.24, 0.4 , 0.24, 0.06])
     """
     return separable.separable(block, terms)

@@ -246,8 +246,8 @@ def std(
     Examples
     --------
     >>> import numpy as np, chunkfilt as cf
-    >>> cf.std(np.array([1, 1, 5, 5], dtype="uint8"), size=4)
-    array([0.      , 1.732051, 2.      , 1.732051], dtype=float32)
+    >>> cf.std(np.array([1, 1, 5, 5], dtype="uint8"), size=2)
+    array([0., 0., 2., 0.], dtype=float32)
     """
     if mask is None:
         return box.box_variance(block, window, ddof, sqrt=True)

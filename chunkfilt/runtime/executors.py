@@ -95,7 +95,8 @@ class Distributed:
                     n_workers=workers,
                     threads_per_worker=1,
                     memory_limit=memory,
-                    dashboard_address=None,
+                    # Any free port: without an address it would take 8787, or warn.
+                    dashboard_address="127.0.0.1:0",
                     host="127.0.0.1",
                 )
             )
@@ -103,7 +104,7 @@ class Distributed:
         else:
             try:
                 self.client = Client(address, timeout=10, set_as_default=False)
-            except (OSError, ValueError) as error:
+            except (OSError, TypeError, ValueError) as error:
                 message = f"no dask scheduler answers at {address!r}: {error}"
                 raise InputError(message) from error
             self._stack.enter_context(self.client)

@@ -18,6 +18,7 @@ import numpy as np
 
 from chunkfilt.engine.graph import ImageNode, Source, Value, topological
 from chunkfilt.engine.plan import MEMORY_OVERHEAD, Layout, Plan, default_chunks, make_plan
+from chunkfilt.engine.values import lay_rows
 from chunkfilt.errors import ChunkfiltError, InputError, RunError
 from chunkfilt.grid import Blocks, Region
 from chunkfilt.kernels.checksum import format_checksum
@@ -32,6 +33,7 @@ from chunkfilt.storage.zarr_output import (
     create_output,
     remove_output,
     run_folder,
+    suitable_compressor,
     write_attributes,
 )
 from chunkfilt.storage.zarr_store import ZarrImage
@@ -41,6 +43,10 @@ __all__ = ["OutputOptions", "RunOptions", "RunResult", "compute", "plan_run", "r
 DEFAULT_MEMORY = 2 << 30
 _SMALL_JSON = 64 * 1024
 _KEPT_CHUNK = 1024
+# What kernels from the cache, codecs and zarr's event loop add when they are first used (measured:
+# 72 MiB for four filters, and some 50 MiB that codecs hold). Compiling, once on a machine, takes
+# some 100 MiB more.
+_LOADED_LATER = 128 << 20
 
 
 @dataclass(frozen=True)
@@ -127,7 +133,7 @@ def plan_run(
         cut,
         budget=options.memory,
         workers=options.tasks_per_process,
-        base=process_memory(),
+        base=process_memory() + _LOADED_LATER,
         notes=dict.fromkeys(notes),
     )
     return plan, layouts
@@ -184,7 +190,14 @@ def run(
         finally:
             shutil.rmtree(run_folder(place) / "intermediate", ignore_errors=True)
     texts = {name: format_checksum(checksums.get(name, 0)) for name in layouts}
-    tables = _store_values(place, {n: found[v] for n, v in outputs.items() if isinstance(v, Value)})
+    tables = _store_values(
+        place,
+        {
+            name: lay_rows(found[node], node.table_shape)
+            for name, node in outputs.items()
+            if isinstance(node, Value)
+        },
+    )
     record |= {"finished": True, "checksums": texts, **tables}
     write_attributes(place, {"chunkfilt": record})
     seconds = time.perf_counter() - started
@@ -303,7 +316,7 @@ def _layout(node: ImageNode, output: OutputOptions) -> tuple[ArrayLayout, str | 
         raise InputError(message)
     compressor = output.compressor
     if isinstance(compressor, str) and compressor == "input":
-        compressor = getattr(held, "compressor", "auto")
+        compressor = suitable_compressor(getattr(held, "compressor", "auto"), spec.dtype)
     return ArrayLayout(spec, chunks, shards, compressor), note
 
 

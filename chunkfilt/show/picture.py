@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from chunkfilt._optional import require
+from chunkfilt.errors import StorageError
 
 __all__ = ["Picture", "plane_index", "stretch"]
 
@@ -69,8 +71,12 @@ class Picture:
 
     def save(self, path: str | Path) -> Path:
         """Write the picture as a PNG file and return its path."""
-        place = Path(path)
-        place.write_bytes(self.png())
+        place, png = Path(path), self.png()
+        try:
+            place.write_bytes(png)
+        except (OSError, ValueError) as error:
+            message = f"cannot write {place}: {getattr(error, 'strerror', None) or error}"
+            raise StorageError(message) from None
         return place
 
     def _repr_png_(self) -> bytes:
@@ -138,7 +144,8 @@ def describe_box(axes: Sequence[str], start: Sequence[int], stop: Sequence[int])
 def table_html(rows: Sequence[tuple[str, Any]]) -> str:
     """Return pairs of a word and its figure as an HTML table."""
     cells = "".join(
-        f"<tr><th style='text-align:left'>{word}</th><td style='text-align:left'>{figure}</td></tr>"
+        f"<tr><th style='text-align:left'>{html.escape(word)}</th>"
+        f"<td style='text-align:left'>{html.escape(str(figure))}</td></tr>"
         for word, figure in rows
     )
     return f"<table>{cells}</table>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -9,12 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import zarr
 from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
 from chunkfilt.errors import StorageError, nearest
 from chunkfilt.grid import ImageSpec, write_unit
-from chunkfilt.storage.zarr_store import ZarrImage, is_store, name_of_compressor, pipeline
+from chunkfilt.storage.zarr_store import (
+    ZarrImage,
+    brief,
+    is_store,
+    local_path,
+    name_of_compressor,
+    pipeline,
+)
 
 __all__ = [
     "ArrayLayout",
@@ -23,8 +32,19 @@ __all__ = [
     "make_compressor",
     "remove_output",
     "run_folder",
+    "suitable_compressor",
     "write_attributes",
 ]
+
+
+# By name: the codec, what it calls its level, and the levels there are.
+_CODECS: dict[Any, tuple[Any, str, tuple[int, int]]] = {
+    "zstd": (ZstdCodec, "level", (-131072, 22)),
+    "blosc": (BloscCodec, "clevel", (0, 9)),
+    "gzip": (GzipCodec, "level", (0, 9)),
+}
+# Letters that must be left in a path for what stands within an output and its run's folder.
+_ROOM = 100
 
 
 @dataclass(frozen=True)
@@ -50,22 +70,44 @@ def make_compressor(spec: Any) -> Any:
     ValueError
         If the name or an option is unknown.
     """
-    if spec == "none":
+    if isinstance(spec, str) and spec == "none":
         return None
     if isinstance(spec, str):
         spec = {spec: {}}
+    if not isinstance(spec, Mapping) or len(spec) != 1:
+        message = f"must be none or one of {', '.join(_CODECS)}, such as {{zstd: 3}}"
+        raise ValueError(f"{message}, got {brief(repr(spec))}")
     ((name, options),) = spec.items()
-    known = {"zstd": ZstdCodec, "blosc": BloscCodec, "gzip": GzipCodec}
-    if name not in known:
-        message = f"compressor must be one of {', '.join(known)} or none, got {name!r}"
-        raise ValueError(message + nearest(name, known))
-    if isinstance(options, int):
-        options = {"clevel" if name == "blosc" else "level": options}
+    if name not in _CODECS:
+        message = f"must be one of {', '.join(_CODECS)} or none, got {brief(repr(name))}"
+        raise ValueError(message + nearest(str(name), _CODECS))
+    make, level, (low, high) = _CODECS[name]
+    options = {} if options is None else options
+    options = dict(options) if isinstance(options, Mapping) else {level: options}
+    given = options.get(level, low)
+    if not isinstance(given, int) or isinstance(given, bool) or not low <= given <= high:
+        message = f"{name} takes a {level} from {low} to {high}, got {brief(repr(given))}"
+        raise ValueError(message)
     try:
-        return known[name](**(options or {}))
-    except (TypeError, ValueError) as error:
-        message = f"compressor {name} does not take {options!r}: {error}"
+        codec = make(**options)
+        # Some options are only looked at when there is something to compress.
+        zarr.create_array({}, shape=(64,), dtype="u2", compressors=codec)[:] = np.arange(64)
+    except Exception as error:
+        message = f"{name} does not take {brief(repr(options))}: {error}"
         raise ValueError(message) from None
+    return codec
+
+
+def suitable_compressor(held: Any, dtype: np.dtype) -> Any:
+    """Return the input's compressor, or one that suits floats where the input's does not.
+
+    The bytes of floats hardly repeat; compressors that do not shuffle them first are slow on them
+    and gain little.
+    """
+    plain = isinstance(held, ZstdCodec | GzipCodec) or (isinstance(held, str) and held == "auto")
+    if dtype.kind == "f" and plain:
+        return BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle")
+    return held
 
 
 def run_folder(path: str | os.PathLike[str]) -> Path:
@@ -82,37 +124,55 @@ def check_output_path(
     Raises
     ------
     StorageError
-        If it exists and is not to be overwritten, is or touches an input, or its folder cannot
-        be written to.
+        If it exists and is not to be overwritten; if it, or the folder beside it that records its
+        run, is somebody else's, or is or touches an input; or if it cannot be written there.
     """
-    place = Path(path).absolute()
-    if "://" in str(path):
-        message = f"output must be a local path, got {str(path)!r}"
-        raise StorageError(message)
-    real = Path(os.path.realpath(place))
-    for one in inputs:
-        other = Path(os.path.realpath(one))
-        if real == other or real in other.parents or other in real.parents:
-            message = f"output {path} is, holds or lies within the input {one}: choose another path"
-            raise StorageError(message)
+    place = local_path(path, "output")
+    beside = run_folder(place)
+    local_path(beside / ("x" * _ROOM), "output")
+    for mine in (place, beside):
+        real = Path(os.path.realpath(mine))
+        for one in inputs:
+            other = Path(os.path.realpath(one))
+            if real == other or real in other.parents or other in real.parents:
+                message = f"output {mine} is, holds or lies within the input {one}"
+                raise StorageError(f"{message}: choose another path")
     if os.path.lexists(place):
         if not overwrite:
-            message = f"output {path} exists: set overwrite: true (--overwrite) or choose another"
+            message = f"output {place} exists: set overwrite: true (--overwrite) or choose another"
             raise StorageError(message)
         if not is_store(place):
-            message = f"output {path} exists and is no Zarr store: it will not be overwritten"
+            message = f"output {place} exists and is no Zarr store: it will not be overwritten"
             raise StorageError(message)
+    if os.path.lexists(beside) and not _is_run_folder(beside):
+        message = (
+            f"{beside}, where the run would be recorded, exists and records no run: "
+            "it will not be overwritten; move it, or choose another output"
+        )
+        raise StorageError(message)
     folder = place.parent
     while not folder.exists():
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
-        message = f"cannot write {path}: {folder} is not a folder that you may write to"
+        message = f"cannot write {place}: {folder} is not a folder that you may write to"
         raise StorageError(message)
     return place
 
 
+def _is_run_folder(place: Path) -> bool:
+    """Return whether a run made this folder: it holds its record, or nothing yet."""
+    try:
+        held = {part.name for part in place.iterdir()}
+        if held <= {"run.json.partial"}:
+            return True
+        record = json.loads((place / "run.json").read_bytes())
+        return "chunkfilt" in record["versions"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def remove_output(path: Path) -> None:
-    """Remove an output and the record of its run."""
+    """Remove an output and the record of its run; `check_output_path` has looked at both."""
     for place in (path, run_folder(path)):
         if place.is_symlink():
             place.unlink()

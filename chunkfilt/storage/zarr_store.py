@@ -1,13 +1,16 @@
 """Zarr arrays as images: what is in a store, reading regions, creating outputs.
 
 Pixels go through the `zarrs` codec pipeline (Rust, several chunks at a time), which reads and
-writes them about twice as fast as zarr-python's own.
+writes them about twice as fast as zarr-python's own.  Two things it cannot be trusted with: the
+checksum of a chunk that is read in part (such arrays are read in whole chunks) and big-endian
+complex numbers (complex numbers go through zarr-python's own).
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import zarr
+from zarr.buffer.cpu import NDBuffer
 from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
 from chunkfilt.errors import RunError, StorageError, UnfinishedWarning, nearest
@@ -26,12 +30,18 @@ __all__ = [
     "ZarrImage",
     "arrays_in",
     "compressor_of",
+    "local_path",
     "open_image",
     "pipeline",
+    "refuse_url",
     "root_record",
 ]
 
 SPATIAL_NAMES = ("z", "y", "x")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+# Codecs that check nothing, or all that they decode: a chunk may be read in part.
+_UNCHECKED = {"zstd", "gzip", "blosc", "zlib", "lz4", "bz2", "lzma", "shuffle", "delta", "transpose"}
+_LONGEST_NAME = 255
 _MARKS = ("zarr.json", ".zarray", ".zgroup")
 # zarr's configuration is shared by the threads of a process.
 _CONFIG_LOCK = threading.Lock()
@@ -52,8 +62,9 @@ def pipeline() -> Iterator[None]:
 class ZarrImage:
     """One array of a store as an image: what is known of it, and its pixels region by region.
 
-    `record` is what the run that wrote it recorded; empty for images from elsewhere.  Travels
-    between processes as its path; every process opens the array for itself.
+    `record` is what the run that wrote it recorded; empty for images from elsewhere.  With
+    `whole_chunks`, a chunk must be read in full for its checksum to be checked.  Travels between
+    processes as its path; every process opens the array for itself.
     """
 
     path: str
@@ -64,6 +75,7 @@ class ZarrImage:
     record: Mapping[str, Any]
     zarr_format: int
     compressor_name: str
+    whole_chunks: bool = False
     _open: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -73,7 +85,7 @@ class ZarrImage:
     def array(self) -> Any:
         """The zarr array, opened at the first use."""
         if "array" not in self._open:
-            with pipeline():
+            with pipeline() if self.spec.dtype.kind != "c" else contextlib.nullcontext():
                 self._open["array"] = zarr.open_array(self.path, mode="r")
         return self._open["array"]
 
@@ -96,7 +108,13 @@ class ZarrImage:
             If a chunk cannot be read or decoded; never pixels in its place.
         """
         try:
-            return np.asarray(self.array[region.slices])
+            taken, cut = region, region.shift([-a for a in region.start]).slices
+            if self.whole_chunks:
+                taken, cut = _round_out(region, self.chunks, self.spec.shape)
+            # The buffer is ours: zarrs fills one of native bytes in C order, whatever is stored.
+            pixels = np.empty(taken.shape, self.spec.dtype)
+            self.array.get_basic_selection(taken.slices, out=NDBuffer.from_numpy_array(pixels))
+            return pixels[cut]
         except Exception as error:
             where = ", ".join(f"{a}:{b}" for a, b in zip(region.start, region.stop, strict=True))
             message = f"cannot read [{where}] of {self.path}: {error}"
@@ -142,7 +160,7 @@ def open_image(
     held = _open_any(place)
     group_record: Mapping[str, Any] = {}
     if isinstance(held, zarr.Group):
-        group_record = held.attrs.get("chunkfilt", {})
+        group_record = _record(held)
         held, place = _pick(held, place, array)
     elif array is not None:
         message = f"{place} is an array, not a group: leave array={array!r} out"
@@ -157,6 +175,7 @@ def open_image(
         record=group_record or _record_above(held, place),
         zarr_format=held.metadata.zarr_format,
         compressor_name=name_of_compressor(held),
+        whole_chunks=not _reads_in_part(held),
     )
     if not image.finished:
         message = f"{place} is unfinished: the run that wrote it was interrupted"
@@ -194,20 +213,65 @@ def compressor_of(array: Any) -> Any:
 
 def root_record(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return what the run that wrote a store recorded; empty for stores from elsewhere."""
-    own: dict[str, Any] = dict(_open_any(_store_path(path)).attrs.get("chunkfilt", {}))
-    return own
+    return _record(_open_any(_store_path(path)))
+
+
+def refuse_url(path: str | os.PathLike[str], word: str = "input") -> None:
+    """Refuse a URL, also one whose slashes a `Path` has folded.
+
+    Raises
+    ------
+    StorageError
+        If the path is a URL.
+    """
+    text = os.fspath(path)
+    if "://" in text or _URL.match(text):
+        message = f"{word} must be a local path, got {brief(text)!r}: copy the store to a disk"
+        raise StorageError(message)
+
+
+def local_path(path: str | os.PathLike[str], word: str = "input") -> Path:
+    """Return a path as an absolute one that the system could hold; nothing is touched.
+
+    Raises
+    ------
+    StorageError
+        If it is no path, a URL, or one that no file can have.
+    """
+    try:
+        text = os.fsdecode(path)
+    except TypeError:
+        message = f"{word} must be a path, got {brief(repr(path))}"
+        raise StorageError(message) from None
+    refuse_url(text, word)
+    place = Path(text).absolute()
+    try:
+        # A missing folder hides from the system that a name behind it is too long.
+        if any(len(os.fsencode(part)) > _LONGEST_NAME for part in place.parts):
+            message = f"a name has more than {_LONGEST_NAME} bytes"
+            raise ValueError(message)  # noqa: TRY301 - as the system says it of other paths
+        os.lstat(place)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        message = f"{word} {brief(text)!r} cannot be a path here: {reason}"
+        raise StorageError(message) from None
+    return place
+
+
+def brief(text: str, width: int = 100) -> str:
+    """Return a text that may be long as it stands in a message."""
+    return text if len(text) <= width else f"{text[: width - 23]}...{text[-20:]}"
 
 
 def _store_path(path: str | os.PathLike[str]) -> Path:
-    place = Path(path)
-    if "://" in str(path):
-        message = f"input must be a local path, got {str(path)!r}"
-        raise StorageError(message)
+    place = local_path(path)
     if not place.exists():
         siblings = [p.name for p in place.parent.iterdir()] if place.parent.is_dir() else []
-        message = f"no such file or folder: {path}{nearest(place.name, siblings)}"
+        message = f"no such file or folder: {os.fsdecode(path)}{nearest(place.name, siblings)}"
         raise StorageError(message)
-    return place.absolute()
+    return place
 
 
 def is_store(place: Path) -> bool:
@@ -228,18 +292,23 @@ def _open_any(place: Path) -> Any:
 
 
 def _names(group: Any) -> list[str]:
-    return sorted(
-        name for name, member in group.members(max_depth=None) if isinstance(member, zarr.Array)
-    )
+    with warnings.catch_warnings():
+        # Plain folders may stand in a group: a run's tables, say.
+        warnings.filterwarnings("ignore", "Object at .* is not recognized", UserWarning)
+        members = group.members(max_depth=None)
+    return sorted(name for name, member in members if isinstance(member, zarr.Array))
+
+
+def _record(held: Any) -> dict[str, Any]:
+    """Return a run's record from the attributes; what is no mapping is somebody else's."""
+    own = held.attrs.get("chunkfilt")
+    return dict(own) if isinstance(own, Mapping) else {}
 
 
 def _record_above(array: Any, place: Path) -> Mapping[str, Any]:
     """Return the run's record of an array opened by its own path; a group's stands above it."""
-    own: Mapping[str, Any] = array.attrs.get("chunkfilt", {})
-    if own or not is_store(place.parent):
-        return own
-    above: Mapping[str, Any] = _open_any(place.parent).attrs.get("chunkfilt", {})
-    return above
+    own = _record(array)
+    return own if own or not is_store(place.parent) else _record(_open_any(place.parent))
 
 
 def _pick(group: Any, place: Path, array: str | None) -> tuple[Any, Path]:
@@ -260,20 +329,23 @@ def _spec(
     array: Any, place: Path, axes: Sequence[str] | None, spatial: Sequence[str] | None
 ) -> ImageSpec:
     ndim = array.ndim
-    named = axes or getattr(array.metadata, "dimension_names", None)
-    named = named or array.attrs.get("_ARRAY_DIMENSIONS")
-    if axes is not None and (len(axes) != ndim or len(set(axes)) != ndim):
+    if axes is not None and not _are_names(list(axes), ndim):
         message = f"{place} has {ndim} axes: axes must be {ndim} different names, got {list(axes)}"
         raise StorageError(message)
+    stored = (
+        None if axes is None else list(axes),
+        getattr(array.metadata, "dimension_names", None),
+        array.attrs.get("_ARRAY_DIMENSIONS"),
+    )
+    named = next((names for names in stored if _are_names(names, ndim)), None)
     if ndim == 0 or array.dtype.kind not in "biufc":
         message = (
             f"{place} is no image: it has {ndim} axes of dtype {array.dtype}, "
             "images have at least one axis and numbers as pixels"
         )
         raise StorageError(message)
-    usable = named is not None and len(named) == ndim and len(set(named)) == ndim and all(named)
     defaults = (*(f"d{i}" for i in range(ndim - 3)), *SPATIAL_NAMES[max(3 - ndim, 0) :])
-    names = tuple(named) if usable else defaults
+    names = defaults if named is None else tuple(named)
     wanted = tuple(spatial) if spatial is not None else SPATIAL_NAMES
     unknown = [name for name in wanted if name not in names]
     if spatial is not None and unknown:
@@ -283,9 +355,33 @@ def _spec(
         )
         raise StorageError(message)
     along = tuple(i for i, name in enumerate(names) if name in wanted)
-    if not along or (not usable and spatial is None):
+    if not along or (named is None and spatial is None):
         along = tuple(range(ndim))
     return ImageSpec(tuple(array.shape), np.dtype(array.dtype), names, along)
+
+
+def _are_names(names: Any, ndim: int) -> bool:
+    """Return whether this is a list with a name of its own for every axis."""
+    listed = isinstance(names, (list, tuple)) and all(isinstance(n, str) and n for n in names)
+    return listed and len(names) == len(set(names)) == ndim
+
+
+def _reads_in_part(array: Any) -> bool:
+    """Return whether no codec has a checksum that is only checked where a chunk is read whole."""
+    codecs = (*array.filters, *array.compressors)
+    names = (str(_codec_config(codec)["id"]).removeprefix("numcodecs.") for codec in codecs)
+    return all(name in _UNCHECKED for name in names)
+
+
+def _round_out(
+    region: Region, grid: Sequence[int], shape: Sequence[int]
+) -> tuple[Region, tuple[slice, ...]]:
+    """Return the region of whole cells of `grid` that holds a region, and its place in there."""
+    start = tuple(a // g * g for a, g in zip(region.start, grid, strict=True))
+    stop = tuple(
+        min(-(-b // g) * g, n) for b, g, n in zip(region.stop, grid, shape, strict=True)
+    )
+    return Region(start, stop), region.shift(tuple(-a for a in start)).slices
 
 
 def _codec_config(codec: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import doctest
 import inspect
 import re
+import shutil
 
 import pytest
 
@@ -87,8 +88,9 @@ def test_a_public_function_is_described_in_full(name):
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_a_public_functions_example_runs(name, tmp_path, monkeypatch):
-    run_examples(name, tmp_path, monkeypatch)
+def test_a_public_functions_example_runs(name, docs_folder, tmp_path, monkeypatch):
+    shutil.copytree(docs_folder, tmp_path / "docs", ignore=shutil.ignore_patterns("smooth*"))
+    run_examples(name, tmp_path / "docs", monkeypatch)
 
 
 @pytest.mark.parametrize("name", ["Image", "LazyValue"])
