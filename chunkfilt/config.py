@@ -187,7 +187,7 @@ class Job:
         return Built(
             outputs,
             group,
-            Path(os.path.normpath(self.folder / self.output.path)),
+            self._output_path(),
             self._output_options(),
             self._run_options(),
             nodes,
@@ -244,6 +244,13 @@ class Job:
         if dtype is None or isinstance(node, Value) or node.spec.dtype == dtype:
             return node
         return bind(find_filter("cast"), [node], {"dtype": dtype})
+
+    def _output_path(self) -> Path:
+        try:
+            refuse_url(self.output.path, "output")
+        except InputError as error:
+            raise self.document.error(str(error), "output", "path") from None
+        return Path(os.path.normpath(self.folder / self.output.path))
 
     def _run_options(self) -> RunOptions:
         try:

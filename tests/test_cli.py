@@ -156,6 +156,13 @@ def test_info_of_a_group_with_values_and_tables(cli, make_job):
     assert "statistics: " in out
 
 
+@pytest.mark.parametrize("note", [3, {}, {"finished": True}, {"versions": 3}, {"versions": {}}])
+def test_info_of_a_store_with_an_attribute_of_our_name(cli, make_store, tmp_path, note):
+    make_store(tmp_path / "a", np.zeros((4, 5)), attributes={"chunkfilt": note})
+    code, out, _ = cli("info", "a")
+    assert (code, "written by" in out) == (0, False)
+
+
 def test_filters(cli):
     code, out, _ = cli("filters")
     assert code == 0
@@ -266,6 +273,13 @@ MISTAKES = [
     (["preview", "group.yaml", "--out", "p.png", "--array", "nope"], "saves no 'nope'"),
     (["preview", "group.yaml", "--out", "p.png", "--array", "statistics"], "statistics"),
     (["preview", "nowhere.zarr", "--out", "p.png"], "no such file"),
+    (["preview", "in.zarr", "--out", "a" * 300], "--out"),
+    (["preview", "s3://bucket/a.zarr", "--out", "p.png"], "local path"),
+    (["apply", "mean", "s3://bucket/a.zarr", "o.zarr"], "local path"),
+    (["apply", "mean", "in.zarr", "s3://bucket/a.zarr"], "local path"),
+    (["schema", "--out", "."], "cannot write"),
+    (["demo", "job.yaml/sub", "--size", "256"], "job.yaml"),
+    (["demo", "a" * 300, "--size", "256"], "demo's folder"),
     (["schema", "--out", "no/folder/s.json"], "s.json"),
     (["demo", "job.yaml", "--size", "256"], "job.yaml"),
     (["demo", "d", "--size", "3"], "--size"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from chunkfilt.arrays.api import from_yaml, open, run_yaml
+import chunkfilt as cf
 from chunkfilt.demo import make_demo
 
 CONFIG = Path(__file__).parent.parent / "config"
@@ -31,11 +31,11 @@ def test_the_promised_jobs_are_there():
 
 @pytest.mark.parametrize("name", JOBS)
 def test_job_runs(place, name):
-    result = run_yaml(place / "config" / name, progress=False)
+    result = cf.run_yaml(place / "config" / name, progress=False)
     assert result.checksums
     for array in result.checksums:
-        made = from_yaml(place / "config" / name)
-        saved = open(result.path, array if isinstance(made, dict) else None)
+        made = cf.from_yaml(place / "config" / name)
+        saved = cf.open(result.path, array if isinstance(made, dict) else None)
         made = made[array] if isinstance(made, dict) else made
         window = (slice(1000, 1300), slice(900, 1200))
         np.testing.assert_array_equal(saved[window], made[window])
@@ -43,9 +43,9 @@ def test_job_runs(place, name):
 
 def test_roughness_is_the_variance_around_every_pixel(place):
     path = place / "config" / "local_variance.yaml"
-    run_yaml(path, "output.path=../demo/again.zarr", progress=False)
-    terrain = open(place / "demo" / "elevation.zarr")[...].astype(float)
+    cf.run_yaml(path, "output.path=../demo/again.zarr", progress=False)
+    terrain = cf.open(place / "demo" / "elevation.zarr")[...].astype(float)
     mean = ndimage.uniform_filter(terrain, 15)
     expected = ndimage.uniform_filter((terrain - 500) ** 2, 15) - (mean - 500) ** 2
-    found = open(place / "demo" / "again.zarr", "roughness")[...]
+    found = cf.open(place / "demo" / "again.zarr", "roughness")[...]
     assert abs(found - expected).max() <= 1e-6 * expected.max()

@@ -14,7 +14,6 @@ from chunkfilt.grid import (
     boxes,
     merge_runs,
     round_up,
-    run_length,
     window_halo,
     write_unit,
 )

@@ -218,18 +218,22 @@ def preview_node(
 
 
 def picture_of(
-    node: ImageNode | Value, ranges: Mapping[str, Any], *, size: int = 512, whole: bool | None = None
+    node: ImageNode | Value,
+    ranges: Mapping[str, Any],
+    *,
+    size: int = 512,
+    whole: bool | None = None,
 ) -> Picture:
     """Return a picture of a window at full resolution, or of the whole at a coarse level."""
     if isinstance(node, Value):
         message = f"preview: {node.filter.name} is a value of the whole image, no image to draw"
         raise InputError(message)
     try:
-        size = _integer(size)
+        side = _integer(size)
     except TypeError:
-        size = 0
-    if size < 1:
-        message = "preview: size must be a whole number >= 1 of pixels"
+        side = 0
+    if side < 1:
+        message = f"preview: size must be a whole number >= 1, got {shown(size)}"
         raise InputError(message)
     if whole is None:
         whole = not ranges and not any(isinstance(n, Filtered) for n in topological([node]))
@@ -241,9 +245,9 @@ def picture_of(
         raise InputError(message)
     about = describe(node)
     if whole:
-        return _whole(node, size, about)
+        return _whole(node, side, about)
     spec = node.spec
-    box = _window(spec, size, ranges)
+    box = _window(spec, side, ranges)
     data = compute_node(crop(node, box))
     start = [box.get(a, (0, n))[0] for a, n in enumerate(spec.shape)]
     stop = [box.get(a, (0, n))[1] for a, n in enumerate(spec.shape)]

@@ -40,7 +40,18 @@ __all__ = [
 SPATIAL_NAMES = ("z", "y", "x")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 # Codecs that check nothing, or all that they decode: a chunk may be read in part.
-_UNCHECKED = {"zstd", "gzip", "blosc", "zlib", "lz4", "bz2", "lzma", "shuffle", "delta", "transpose"}
+_UNCHECKED = {
+    "zstd",
+    "gzip",
+    "blosc",
+    "zlib",
+    "lz4",
+    "bz2",
+    "lzma",
+    "shuffle",
+    "delta",
+    "transpose",
+}
 _LONGEST_NAME = 255
 _MARKS = ("zarr.json", ".zarray", ".zgroup")
 # zarr's configuration is shared by the threads of a process.
@@ -378,9 +389,7 @@ def _round_out(
 ) -> tuple[Region, tuple[slice, ...]]:
     """Return the region of whole cells of `grid` that holds a region, and its place in there."""
     start = tuple(a // g * g for a, g in zip(region.start, grid, strict=True))
-    stop = tuple(
-        min(-(-b // g) * g, n) for b, g, n in zip(region.stop, grid, shape, strict=True)
-    )
+    stop = tuple(min(-(-b // g) * g, n) for b, g, n in zip(region.stop, grid, shape, strict=True))
     return Region(start, stop), region.shift(tuple(-a for a in start)).slices
 
 

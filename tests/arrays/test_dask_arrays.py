@@ -243,8 +243,10 @@ def test_two_inputs(name):
     ):
         got = lazily(name, left, right)
         assert got.chunks == chunks
-        same(got.compute(), function(*(np.asarray(x) if hasattr(x, "chunks") else x
-                                       for x in (left, right))))
+        same(
+            got.compute(),
+            function(*(np.asarray(x) if hasattr(x, "chunks") else x for x in (left, right))),
+        )
 
 
 def test_chains_stay_lazy_and_give_the_same_bits():

@@ -46,7 +46,13 @@ def test_a_package_brings_a_filter(tmp_path, make_store, make_pixels):
          "--workers", "1"],
     ):  # fmt: skip
         done = subprocess.run(
-            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120
-        )
+            command,
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )  # fmt: skip
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "out.zarr" / "zarr.json").is_file()

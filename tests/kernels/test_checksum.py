@@ -78,7 +78,8 @@ def test_layout_byte_order_and_input_do_not_matter():
     padded = np.zeros((9, 30), np.float32)
     padded[:, 4:26:2] = image
     assert whole(padded[:, 4:26:2]) == total
-    assert image.tobytes() == before and not image.flags.writeable
+    assert image.tobytes() == before
+    assert not image.flags.writeable
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
@@ -88,7 +89,8 @@ def test_nan_is_one_value_and_zeros_are_two(dtype):
     quiet[3] = np.nan
     bits = other.view(f"u{image.dtype.itemsize}")
     bits[3] = np.array([-np.inf], dtype).view(bits.dtype)[0] + 5  # a negative NaN with a payload
-    assert np.isnan(other[3]) and whole(quiet) == whole(other) != whole(image)
+    assert np.isnan(other[3])
+    assert whole(quiet) == whole(other) != whole(image)
     infinite = image.copy()
     infinite[3] = np.inf
     assert len({whole(image), whole(quiet), whole(infinite), whole(-infinite)}) == 4

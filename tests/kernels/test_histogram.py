@@ -52,7 +52,8 @@ def test_count_levels(dtype):
     for lo, hi in ((low, min(high, low + 65535)), (max(low, high - 300), high), (1, min(high, 90))):
         for m in (None, mask):
             got = count_levels(block, lo, hi, m)
-            assert got.dtype == np.int64 and got.shape == (2, hi - lo + 1)
+            assert got.dtype == np.int64
+            assert got.shape == (2, hi - lo + 1)
             for b in range(2):
                 levels = [v - lo for v in kept(block, m, b).astype(object) if lo <= v <= hi]
                 expected = np.bincount(np.array(levels, int), minlength=hi - lo + 1)
@@ -104,7 +105,8 @@ def test_extremes(dtype):
         for b in range(3):
             values = kept(block, m, b)
             finite = values[np.isfinite(values)]
-            assert got.minimum[b] == finite.min() and got.maximum[b] == finite.max()
+            assert got.minimum[b] == finite.min()
+            assert got.maximum[b] == finite.max()
             assert got.count[b] == finite.size
             assert got.nonfinite[b] == values.size - finite.size
 
@@ -114,7 +116,8 @@ def test_extremes_of_nothing_join_with_others(dtype):
     block = np.ones((1, 4), dtype)
     empty = extremes(block, np.zeros((1, 4), bool))
     some = extremes(block)
-    assert empty.count[0] == 0 and extremes(block[:, :0]).count[0] == 0
+    assert empty.count[0] == 0
+    assert extremes(block[:, :0]).count[0] == 0
     assert np.minimum(empty.minimum, some.minimum)[0] == 1
     assert np.maximum(empty.maximum, some.maximum)[0] == 1
 
@@ -127,7 +130,8 @@ def test_lookup(dtype):
     for lo in {low, max(low, high - 99), 1}:
         table = rng.random((2, 2 if dtype == "?" else 100)).astype(np.float32)
         got = lookup(block, table, lo)
-        assert got.dtype == np.float32 and got.shape == block.shape
+        assert got.dtype == np.float32
+        assert got.shape == block.shape
         for b in range(2):
             index = [min(max(v - lo, 0), table.shape[1] - 1) for v in block[b].ravel().tolist()]
             np.testing.assert_array_equal(got[b].ravel(), table[b][index])
@@ -154,7 +158,8 @@ def test_interpolate_is_numpy(dtype, nbins):
     cdf /= cdf[:, -1:]
     got = interpolate(block, centres, cdf)
     single = interpolate(block, centres, cdf, np.float32)
-    assert got.dtype == np.float64 and single.dtype == np.float32
+    assert got.dtype == np.float64
+    assert single.dtype == np.float32
     for b in range(2):
         x = block[b].astype(np.float64)
         expected = np.interp(x, centres[b], cdf[b])
@@ -168,7 +173,8 @@ def test_keys_are_ordered_and_turn_back(dtype):
     values = pixels(np.random.default_rng(6), (2000,), dtype)
     values = np.sort(values[~np.isnan(values)])
     keys = value_to_key(values)
-    assert keys.dtype == np.uint64 and int(keys.max()) < 2 ** (8 * values.itemsize)
+    assert keys.dtype == np.uint64
+    assert int(keys.max()) < 2 ** (8 * values.itemsize)
     np.testing.assert_array_equal(keys[1:] > keys[:-1], values[1:] > values[:-1])
     back = key_to_value(keys, values.dtype)
     assert back.dtype == values.dtype
@@ -209,9 +215,11 @@ def test_digit_counts_select_exactly(dtype):
 def test_digit_counts_of_the_top_and_bottom_digit():
     block = np.array([[0, 1, 0x1234, 0xFFFF]], np.uint16)
     top = digit_counts(block, 8, 8, np.zeros((1, 1), np.uint64))
-    assert top[0, 0, [0, 0x12, 0xFF]].tolist() == [2, 1, 1] and top.sum() == 4
+    assert top[0, 0, [0, 0x12, 0xFF]].tolist() == [2, 1, 1]
+    assert top.sum() == 4
     low = digit_counts(block, 0, 8, np.array([[0x12, 0, 0x55]], np.uint64))
-    assert low.sum(2).tolist() == [[1, 2, 0]] and low[0, 0, 0x34] == 1
+    assert low.sum(2).tolist() == [[1, 2, 0]]
+    assert low[0, 0, 0x34] == 1
     nan = digit_counts(np.array([[np.nan, -np.nan, np.inf]]), 60, 4, np.zeros((1, 1), np.uint64))
     assert nan.sum() == 1
 
@@ -226,7 +234,8 @@ def test_dimensions_and_read_only_inputs(shape):
     flat = block.reshape(2, -1)
     counts = count_levels(block, 0, 8, mask)
     np.testing.assert_array_equal(counts, count_levels(flat, 0, 8, mask.reshape(2, -1)))
-    assert counts[:, :3].sum() == 0 and counts.sum() == mask.sum()
+    assert counts[:, :3].sum() == 0
+    assert counts.sum() == mask.sum()
     assert lookup(block, np.ones((2, 9))).shape == shape
     assert extremes(block, mask).minimum.tolist() == [3, 3]
     assert count_bins(block, 0, 8, 3).sum() == block.size

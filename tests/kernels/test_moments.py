@@ -78,7 +78,8 @@ def test_offset_does_not_hurt_the_variance():
     values = (1e7 + rng.normal(size=(1, 50, 50))).astype(np.float32)
     check(values)
     constant = finalize(moments(np.full((1, 9), 0.1)))
-    assert constant.variance[0] == 0.0 and constant.mean[0] == 0.1
+    assert constant.variance[0] == 0.0
+    assert constant.mean[0] == 0.1
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
@@ -89,7 +90,9 @@ def test_nonfinite_are_counted_apart(dtype):
     assert result.nan.tolist() == [2, 7]
     assert result.posinf.tolist() == [2, 0]
     assert result.neginf.tolist() == [1, 0]
-    assert result.mean[0] == 1.5 and np.isnan(result.mean[1]) and result.sum[1] == 0
+    assert result.mean[0] == 1.5
+    assert np.isnan(result.mean[1])
+    assert result.sum[1] == 0
     mask = np.array([[1, 0, 1, 0, 1, 1, 0]] * 2, bool)
     masked = moments(block, mask)
     assert masked.counts.tolist() == [[2, 1, 1, 0], [0, 4, 0, 0]]
@@ -117,10 +120,12 @@ def test_more_pixels_than_one_emptying():
     result = finalize(moments(block))
     n = block.size
     assert result.sum[0] == rounded(n * Fraction(value))
-    assert result.mean[0] == value and result.variance[0] == 0
+    assert result.mean[0] == value
+    assert result.variance[0] == 0
     block = np.full((1, (1 << 20) + 12345), np.iinfo(np.int64).min)
     result = finalize(moments(block))
-    assert result.sum[0] == float(-(2**63) * n) and result.variance[0] == 0
+    assert result.sum[0] == float(-(2**63) * n)
+    assert result.variance[0] == 0
 
 
 def test_combining_many_never_overflows():
@@ -141,9 +146,11 @@ def test_dimensions(shape):
 
 def test_empty_and_degrees_of_freedom():
     result = finalize(moments(np.zeros((2, 0, 5))))
-    assert result.count.tolist() == [0, 0] and np.isnan(result.mean).all()
+    assert result.count.tolist() == [0, 0]
+    assert np.isnan(result.mean).all()
     one = finalize(moments(np.array([[4.0]])), ddof=1)
-    assert one.mean[0] == 4 and np.isnan(one.variance[0])
+    assert one.mean[0] == 4
+    assert np.isnan(one.variance[0])
 
 
 def test_partials_are_plain_small_arrays_and_inputs_are_left_alone():
@@ -152,7 +159,8 @@ def test_partials_are_plain_small_arrays_and_inputs_are_left_alone():
     block.flags.writeable = False
     partial = moments(block)
     np.testing.assert_array_equal(block, before)
-    assert isinstance(partial, Moments) and sum(a.nbytes for a in partial) < 2000
+    assert isinstance(partial, Moments)
+    assert sum(a.nbytes for a in partial) < 2000
     assert all(a.shape[0] == 2 and a.flags.writeable for a in partial)
 
 

@@ -1,5 +1,7 @@
 """Executors: every block once, a few at a time, whatever the scheduler."""
 
+import contextlib
+import socket
 import threading
 import time
 
@@ -147,6 +149,19 @@ def test_addresses_where_nobody_answers(address):
     pytest.importorskip("distributed")
     with pytest.raises(InputError, match="no dask scheduler answers"):
         make_executor("distributed", 1, address, 1 << 30)
+
+
+def test_a_local_cluster_takes_no_port_of_others():
+    pytest.importorskip("distributed")
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # where it is taken already, that will do as well
+            stack.enter_context(socket.create_server(("", 8787)))
+        made = make_executor("distributed", 1, None, 1 << 30)
+        try:
+            assert made.client.cluster.scheduler.http_server.port != 8787
+            assert sorted(made.execute(abs, 2)) == [(0, 0), (1, 1)]
+        finally:
+            made.close()
 
 
 def test_there_is_a_core():

@@ -9,8 +9,9 @@ import pytest
 import zarr
 
 import chunkfilt as cf
-from chunkfilt.errors import InputError, MissingDependency
-from chunkfilt.show.picture import Picture, plane_index, stretch
+from chunkfilt.arrays.job import picture_of
+from chunkfilt.errors import InputError, MissingDependency, StorageError
+from chunkfilt.show.picture import Picture, plane_index, stretch, table_html
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -164,7 +165,9 @@ def test_behind_a_value(large):
     [({"w": (0, 3)}, "no axis 'w'"), ({"y": (0, 601)}, "y must lie within 0 and 600"),
      ({"y": (5, 5)}, "y must lie"), ({"y": -1}, "y must lie"), ({"y": "a"}, "y"),
      ({"whole": True, "y": (0, 5)}, "without ranges"), ({"y": (0.5, 3)}, "y"),
-     ({"size": 0}, "size"), ({"size": -5}, "size"), ({"y": (1, 2, 3)}, "y")],
+     ({"size": 0}, "size"), ({"size": -5}, "size"), ({"y": (1, 2, 3)}, "y must be"),
+     ({"y": True}, "y must be"), ({"y": ()}, "y must be"), ({"y": (None, 3)}, "y must be"),
+     ({"size": 2.5}, "size"), ({"size": "big"}, "size")],
     ids=str,
 )  # fmt: skip
 def test_ranges_that_are_refused(large, options, words):
@@ -181,6 +184,34 @@ def test_an_image_without_pixels(tmp_path):
 def test_a_value_is_no_picture(large):
     with pytest.raises(InputError, match="image"):
         cf.preview(cf.statistics(cf.open(large[0])))
+
+
+def test_long_graphs_are_described_briefly(large):
+    image = cf.open(large[0])
+    assert "subtract of in.zarr and mean of in.zarr:" in (image - cf.mean(image)).preview().caption
+    for _ in range(60):
+        image = image - cf.maximum(image + image, size=3)
+    assert image.preview(size=8).caption.startswith("subtract of ... of in.zarr: y 296:304")
+    assert len(image.preview(size=8).caption) < 120
+    assert "subtract of ... of in.zarr" in repr(image)
+
+
+def test_an_axis_may_have_the_name_of_a_parameter(tmp_path, make_store, make_pixels):
+    data = make_pixels((20, 30))
+    node = cf.open(make_store(tmp_path / "s", data, dims=["size", "whole"])).node
+    picture = picture_of(node, {"size": (2, 5), "whole": (np.int64(1), 4)})
+    np.testing.assert_array_equal(picture.array, data[2:5, 1:4])
+
+
+def test_tables_hold_text_not_html():
+    assert table_html([("<b>", "a & 'b'"), ("n", 3)]).count("<") == 2 * 6 + 2
+    assert "<td style='text-align:left'>a &amp;" in table_html([("<b>", "a & 'b'")])
+
+
+def test_a_picture_that_cannot_be_written(tmp_path):
+    for path in (tmp_path, tmp_path / "no" / "p.png", tmp_path / ("a" * 300)):
+        with pytest.raises(StorageError, match="cannot write"):
+            Picture(np.eye(3), "eye").save(path)
 
 
 def test_without_pillow(monkeypatch):

@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,6 +117,34 @@ def test_a_file_where_the_run_is_recorded(mosaic, tmp_path):
     refused(mosaic, tmp_path / "out.zarr", "out.zarr.run")
 
 
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", '"versions"', '{"versions": 3}', '{"versions": {"other": "1.0"}}']
+)
+def test_a_record_of_some_other_program_beside_the_output(mosaic, tmp_path, text):
+    beside = run_folder(tmp_path / "out.zarr")
+    beside.mkdir()
+    (beside / "run.json").write_text(text)
+    refused(mosaic, tmp_path / "out.zarr", "records no run.*choose another output")
+
+
+def test_the_record_of_a_run_whose_output_is_gone_is_replaced(mosaic, tmp_path):
+    save(mosaic, tmp_path / "out.zarr")
+    before = (tmp_path / "out.zarr.run" / "run.json").stat().st_mtime_ns
+    shutil.rmtree(tmp_path / "out.zarr")
+    save(mosaic, tmp_path / "out.zarr")
+    assert (tmp_path / "out.zarr.run" / "run.json").stat().st_mtime_ns > before
+
+
+def test_a_run_that_ended_before_it_was_recorded_is_no_obstacle(mosaic, tmp_path):
+    run_folder(tmp_path / "out.zarr").mkdir()
+    save(mosaic, tmp_path / "out.zarr")
+    shutil.rmtree(tmp_path / "out.zarr")
+    (run_folder(tmp_path / "out.zarr") / "run.json").rename(
+        run_folder(tmp_path / "out.zarr") / "run.json.partial"
+    )
+    save(mosaic, tmp_path / "out.zarr")
+
+
 def test_where_nothing_can_be_written(mosaic, tmp_path):
     (tmp_path / "note.txt").write_text("words")
     refused(mosaic, tmp_path / "note.txt" / "out.zarr", "not a folder that you may write to")
@@ -130,6 +160,7 @@ def test_urls_are_refused(mosaic, tmp_path, monkeypatch, url):
         check_output_path(url, [], overwrite=False)
     monkeypatch.chdir(tmp_path)
     refused(mosaic, url, "local path")
+    refused(mosaic, Path(url), "local path")  # a Path folds the slashes
 
 
 def test_urls_in_a_job_are_refused(mosaic, tmp_path, make_job):
@@ -140,9 +171,31 @@ def test_urls_in_a_job_are_refused(mosaic, tmp_path, make_job):
     assert snapshot(tmp_path) == before
 
 
-@pytest.mark.parametrize("path", ["a" * 300, "a" * 5000, "a\0b"], ids=["name", "path", "null"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "a" * 300,
+        "a" * 5000,
+        "a\0b",
+        "a" * 252,
+        "no/" + "a" * 300 + "/b",
+        "a/" * 2030 + "b",
+        "a\udfff",
+    ],
+    ids=["name", "path", "null", "record", "parent", "deep", "unicode"],
+)
 def test_paths_that_no_file_system_takes(mosaic, tmp_path, path):
-    refused(mosaic, tmp_path / path, "a")
+    refused(mosaic, tmp_path / path, "output .*a.* cannot be a path here")
+    with pytest.raises(StorageError) as caught:
+        cf.open(tmp_path / path)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("path", [5, None, ["a"]])
+def test_what_is_no_path(mosaic, path):
+    refused(mosaic, path, "output must be a path")
+    with pytest.raises(StorageError, match="input must be a path"):
+        cf.open(path)
 
 
 LATER = [
@@ -152,9 +205,16 @@ LATER = [
     {"chunks": (-4, 4)},
     {"chunks": (2.5, 4)},
     {"chunks": "many"},
+    {"chunks": True},
+    {"chunks": 2.5},
+    {"chunks": ()},
+    {"shards": (16, "a")},
+    {"overwrite": "no"},
     {"memory": "1 MB"},
     {"memory": "plenty"},
     {"workers": 0},
+    {"workers": "two"},
+    {"workers": 1.5},
     {"scheduler": "thread"},
     {"address": "tcp://127.0.0.1:9"},
     {"scheduler": "distributed", "address": "nonsense"},
@@ -163,6 +223,18 @@ LATER = [
     {"compressor": {"gzip": 99}},
     {"compressor": {"blosc": 99}},
     {"compressor": {"blosc": {"cname": "nope"}}},
+    {"compressor": {"blosc": {"clevel": 10}}},
+    {"compressor": {"blosc": {"blocksize": 10**30}}},
+    {"compressor": {"zstd": 1000}},
+    {"compressor": {"zstd": True}},
+    {"compressor": {"zstd": "fast"}},
+    {"compressor": {"zstd": [3]}},
+    {"compressor": {"gzip": -1}},
+    {"compressor": {"zstd": 3, "gzip": 3}},
+    {"compressor": {}},
+    {"compressor": {3: 3}},
+    {"compressor": 3},
+    {"compressor": ["zstd"]},
     {"nonsense": 3},
 ]
 
@@ -170,7 +242,19 @@ LATER = [
 @pytest.mark.parametrize("options", LATER, ids=str)
 def test_nothing_is_overwritten_when_a_later_check_fails(mosaic, tmp_path, options):
     save(mosaic, tmp_path / "out.zarr")
-    refused(mosaic, tmp_path / "out.zarr", ".", overwrite=True, **options)
+    refused(mosaic, tmp_path / "out.zarr", ".", **{"overwrite": True, **options})
+
+
+@pytest.mark.parametrize(
+    "compressor",
+    ["none", "zstd", "blosc", {"zstd": 22}, {"zstd": -5}, {"gzip": 0}, {"gzip": None}, {"blosc": 9},
+     {"blosc": {"cname": "lz4", "clevel": 1, "shuffle": "bitshuffle"}},
+     {"zstd": {"level": 1, "checksum": True}}],
+    ids=str,
+)  # fmt: skip
+def test_compressors(mosaic, tmp_path, compressor):
+    save(mosaic, tmp_path / "out.zarr", compressor=compressor, chunks=np.int64(8))
+    assert (cf.open(tmp_path / "out.zarr")[:] == cf.open(mosaic)[:]).all()
 
 
 @pytest.mark.parametrize("name", ["..", ".", "zarr.json", "tables", "c", "a/../../b", ""])

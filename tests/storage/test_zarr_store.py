@@ -78,6 +78,16 @@ def test_big_endian_pixels_are_filtered_as_their_values(tmp_path, make_store, ma
     np.testing.assert_array_equal(zarr.open_array(str(result.path))[:], data)
 
 
+@pytest.mark.parametrize("dtype", ["complex64", ">c8", "complex128", ">c16"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_complex_numbers(tmp_path, make_store, dtype, order):
+    data = (np.arange(600).reshape(20, 30) * (1 + 2j)).astype(dtype)
+    path = make_store(tmp_path / "a", data, zarr_format=2, order=order)
+    found = read(path)
+    np.testing.assert_array_equal(found, data)
+    assert found.dtype.isnative
+
+
 @pytest.mark.parametrize("layout", ["v3", "v3-sharded", "v2", "v2-fortran"])
 @pytest.mark.parametrize("fill", [0, 7])
 def test_missing_chunks_are_fill_values(tmp_path, layout, fill):
@@ -136,6 +146,39 @@ def test_a_flipped_byte_under_a_checksum(tmp_path, make_store, make_pixels, code
         open_image(path).read(Region(*region))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"compressors": [ZstdCodec(level=1), Crc32cCodec()], "shards": (14, 24)},
+        {"compressors": numcodecs.Zstd(1), "filters": [numcodecs.CRC32()], "zarr_format": 2},
+        {"compressors": None, "filters": [numcodecs.Fletcher32()], "zarr_format": 2},
+        {"compressors": numcodecs.Zlib(1), "zarr_format": 2},
+    ],
+)
+def test_a_byte_flipped_anywhere_never_gives_other_pixels(tmp_path, make_store, options):
+    data = np.arange(14 * 24, dtype="uint16").reshape(14, 24) % 50
+    path = make_store(tmp_path / "a.zarr", data, chunks=(7, 12), **options)
+    image = open_image(path)
+    files = {file: file.read_bytes() for file in chunk_files(path)}
+    caught = 0
+    for file, raw in files.items():
+        for at in range(0, len(raw), 7):
+            file.write_bytes(raw[:at] + bytes([raw[at] ^ 0x10]) + raw[at + 1 :])
+            try:
+                np.testing.assert_array_equal(image.read(Region((3, 3), (9, 20))), data[3:9, 3:20])
+            except RunError:
+                caught += 1
+        file.write_bytes(raw)
+    assert caught
+
+
+def test_whole_chunks_are_read_only_where_a_checksum_needs_it(tmp_path, make_store):
+    data = np.arange(600.0).reshape(20, 30)
+    for layout, options in LAYOUTS.items():
+        path = make_store(tmp_path / layout, data, chunks=(7, 12), **options)
+        assert open_image(path).whole_chunks == (layout == "v3-crc")
+
+
 def test_names_of_axes(tmp_path, make_store):
     data = np.zeros((2, 3, 4, 5, 6), "uint8")
     named = open_image(make_store(tmp_path / "a", data, dims=["t", "c", "z", "y", "x"])).spec
@@ -174,6 +217,21 @@ def make_group(path, *names):
     for number, name in enumerate(names):
         zarr.create_array(str(path / name), data=np.full((4, 5), number, "uint8"))
     return path
+
+
+def test_plain_folders_in_a_group_are_left_aside(tmp_path):
+    path = make_group(tmp_path / "g.zarr", "a")
+    (path / "tables").mkdir()
+    (path / "tables" / "h.csv").write_text("1,2\n")
+    assert arrays_in(path) == ["a"]
+    assert (read(path) == 0).all()
+
+
+@pytest.mark.parametrize("axes", ["y", "yy", "yxz", ["y", 3], ["", "x"], [["y"], "x"]])
+def test_wrong_names_of_axes_from_the_user_are_refused(tmp_path, make_store, axes):
+    path = make_store(tmp_path / "a", np.zeros((4, 5)))
+    with pytest.raises(StorageError, match="axes must be 2 different names"):
+        open_image(path, axes=axes)
 
 
 def test_groups(tmp_path):
