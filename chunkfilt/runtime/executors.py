@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
+import urllib.parse
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, Protocol
@@ -103,6 +105,7 @@ class Distributed:
             self.client = self._stack.enter_context(Client(cluster, set_as_default=False))
         else:
             try:
+                _knock(address)
                 self.client = Client(address, timeout=10, set_as_default=False)
             except (OSError, TypeError, ValueError) as error:
                 message = f"no dask scheduler answers at {address!r}: {error}"
@@ -173,6 +176,22 @@ def make_executor(scheduler: str, workers: int, address: str | None, memory: int
         return Distributed(address, workers, memory)
     message = f"scheduler must be one of {', '.join(SCHEDULERS)}, got {scheduler!r}"
     raise InputError(message)
+
+
+def _knock(address: str) -> None:
+    """Connect once and hang up: where nobody listens, dask's own client would try for long.
+
+    Raises
+    ------
+    OSError, ValueError
+        If nobody listens at a TCP address.
+    """
+    parts = urllib.parse.urlsplit(address if "://" in address else f"tcp://{address}")
+    if parts.scheme in ("tcp", "tls"):
+        if parts.hostname is None or parts.port is None:
+            message = "an address is written tcp://host:port"
+            raise ValueError(message)
+        socket.create_connection((parts.hostname, parts.port), timeout=10).close()
 
 
 def _call(task: Task, index: int) -> Any:
