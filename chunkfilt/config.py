@@ -23,7 +23,7 @@ from chunkfilt.errors import InputError, ParameterError, nearest
 from chunkfilt.filters.declare import find_filter
 from chunkfilt.filters.params import DType, problem, shown
 from chunkfilt.runtime.executors import SCHEDULERS
-from chunkfilt.runtime.run import DEFAULT_MEMORY, OutputOptions, RunOptions
+from chunkfilt.runtime.run import OutputOptions, RunOptions
 from chunkfilt.storage.zarr_output import (
     make_compressor,
 )
@@ -123,7 +123,7 @@ class RunPart(_Part):
     scheduler: Literal["serial", "threads", "distributed"] = "threads"
     address: str | None = None
     workers: Annotated[int, Field(ge=1)] | None = None
-    memory: Size = DEFAULT_MEMORY
+    memory: Size | None = None
 
 
 @dataclass(frozen=True)

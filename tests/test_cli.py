@@ -76,7 +76,7 @@ def test_run(cli, make_job, make_pixels, tmp_path):
 def test_run_with_options(cli, make_job, tmp_path):
     job = make_job(JOB)
     code, _, _ = cli("run", job, "--set", "steps.0.maximum.size=5", "--set", "output.path=b.zarr",
-                     "--scheduler", "serial", "--workers", "1", "--memory", "1 GiB")  # fmt: skip
+                     "--scheduler", "serial", "--workers", "1", "--memory", "8 GiB")  # fmt: skip
     assert code == 0
     expected = ndimage.maximum_filter(pixels(tmp_path / "in.zarr"), 5)
     np.testing.assert_array_equal(pixels(tmp_path / "b.zarr"), expected)
@@ -110,7 +110,7 @@ def test_a_plan_writes_nothing(cli, make_job, tmp_path, words):
     assert code == 0
     for word in ("image", "block", "peak memory", "40 y x 50 x", "pass 1 of 1"):
         assert word in out
-    code, out, _ = cli(words[0], job, *words[1:], "--json", "--memory", "1 GiB")
+    code, out, _ = cli(words[0], job, *words[1:], "--json", "--memory", "8 GiB")
     assert code == 0
     plan = json.loads(out)
     assert (plan["shape"], plan["budget"], plan["axes"]) == ([40, 50], 1 << 30, ["y", "x"])

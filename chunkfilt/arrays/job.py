@@ -31,7 +31,6 @@ from chunkfilt.grid import Blocks, ImageSpec, Region
 from chunkfilt.runtime.executors import Threads, available_cores
 from chunkfilt.runtime.progress import Report, silent, suitable
 from chunkfilt.runtime.run import (
-    DEFAULT_MEMORY,
     OutputOptions,
     RunOptions,
     RunResult,
@@ -137,11 +136,11 @@ def run_options(
     scheduler: str = "threads",
     address: str | None = None,
     workers: int | None = None,
-    memory: int | str = DEFAULT_MEMORY,
+    memory: int | str | None = None,
 ) -> RunOptions:
     """Return how the run is carried out, from options as users give them."""
     try:
-        size = parse_bytes(memory)
+        size = None if memory is None else parse_bytes(memory)
     except ValueError as error:
         message = f"memory {error}, got {shown(memory)}"
         raise InputError(message) from None

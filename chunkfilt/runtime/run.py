@@ -56,7 +56,7 @@ class RunOptions:
     scheduler: str = "threads"
     address: str | None = None
     workers: int | None = None
-    memory: int = DEFAULT_MEMORY
+    memory: int | None = None
 
     def __post_init__(self) -> None:
         if self.scheduler not in SCHEDULERS:
@@ -68,6 +68,11 @@ class RunOptions:
         if self.workers is not None and self.workers < 1:
             message = f"workers must be >= 1, got {self.workers}"
             raise InputError(message)
+
+    @property
+    def budget(self) -> int:
+        """Bytes one process may use; by default 2 GiB, more in a process that holds much already."""
+        return self.memory or max(DEFAULT_MEMORY, process_memory() + DEFAULT_MEMORY // 2)
 
     @property
     def tasks(self) -> int:
@@ -131,7 +136,7 @@ def plan_run(
     plan = make_plan(
         outputs,
         cut,
-        budget=options.memory,
+        budget=options.budget,
         workers=options.tasks_per_process,
         base=process_memory() + _LOADED_LATER,
         notes=dict.fromkeys(notes),
@@ -277,7 +282,7 @@ def process_memory() -> int:
 
 @contextmanager
 def _executor(options: RunOptions) -> Iterator[Executor]:
-    executor = make_executor(options.scheduler, options.tasks, options.address, options.memory)
+    executor = make_executor(options.scheduler, options.tasks, options.address, options.budget)
     try:
         yield executor
     finally:
