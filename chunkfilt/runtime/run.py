@@ -71,7 +71,7 @@ class RunOptions:
 
     @property
     def budget(self) -> int:
-        """Bytes one process may use; by default 2 GiB, more in a process that holds much already."""
+        """Bytes one process may use; default 2 GiB, more in one that holds much already."""
         return self.memory or max(DEFAULT_MEMORY, process_memory() + DEFAULT_MEMORY // 2)
 
     @property
