@@ -117,8 +117,8 @@ def info(
     path: Annotated[str, typer.Argument(help="A Zarr store.")], as_json: AsJson = False
 ) -> None:
     """Show what a store holds: shape, axes, chunks, and the run that wrote it."""
-    from chunkfilt.engine.plan import format_bytes
     from chunkfilt.storage.zarr_store import arrays_in, open_image, root_record
+    from chunkfilt.words import format_bytes
 
     found: list[dict[str, Any]] = []
     with warnings.catch_warnings():
@@ -328,7 +328,7 @@ def _show_plan(job: Path, changes: list[str], as_json: bool, check: bool = False
 
 
 def _say_result(result: Any) -> None:
-    from chunkfilt.engine.plan import format_bytes
+    from chunkfilt.words import format_bytes
 
     pixels = 1
     for n in result.plan.grid_shape:

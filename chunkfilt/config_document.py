@@ -11,12 +11,10 @@ import numpy as np
 from chunkfilt.config import (
     SOURCE,
     VERSION,
-    InputPart,
-    OutputPart,
-    RunPart,
     check_name,
     free_name,
 )
+from chunkfilt.config_parts import InputPart, OutputPart, RunPart
 from chunkfilt.documents import write_yaml
 from chunkfilt.engine.graph import Crop, ImageNode, Source, Value, is_image
 from chunkfilt.errors import InputError

@@ -113,7 +113,7 @@ def test_a_plan_writes_nothing(cli, make_job, tmp_path, words):
     code, out, _ = cli(words[0], job, *words[1:], "--json", "--memory", "8 GiB")
     assert code == 0
     plan = json.loads(out)
-    assert (plan["shape"], plan["budget"], plan["axes"]) == ([40, 50], 1 << 30, ["y", "x"])
+    assert (plan["shape"], plan["budget"], plan["axes"]) == ([40, 50], 8 << 30, ["y", "x"])
     assert sorted(tmp_path.rglob("*")) == before
 
 

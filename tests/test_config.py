@@ -8,8 +8,9 @@ import pytest
 from scipy import ndimage
 
 import chunkfilt as cf
-from chunkfilt.config import load_job, parse_bytes
+from chunkfilt.config import load_job
 from chunkfilt.config_document import job_schema
+from chunkfilt.config_parts import parse_bytes
 from chunkfilt.errors import ConfigError, InputError
 from chunkfilt.filters.declare import registered
 
@@ -28,7 +29,7 @@ def test_defaults(build, tmp_path):
     assert not built.group
     assert list(built.outputs) == ["mean"]
     assert built.options.scheduler == "threads"
-    assert built.options.memory == 2 << 30
+    assert built.options.budget >= 2 << 30
     assert (built.options.workers, built.options.address) == (None, None)
     out = built.output
     assert (out.chunks, out.shards, out.compressor, out.overwrite) == (None, None, "input", False)

@@ -12,7 +12,7 @@ import numpy as np
 from chunkfilt.arrays import job
 from chunkfilt.engine.bind import bind
 from chunkfilt.engine.graph import ImageNode, Source, Value, crop, crop_named, topological
-from chunkfilt.engine.plan import Plan, format_bytes
+from chunkfilt.engine.plan import Plan
 from chunkfilt.engine.values import lay_rows
 from chunkfilt.errors import InputError, MissingDependency
 from chunkfilt.filters.declare import find_filter
@@ -20,6 +20,7 @@ from chunkfilt.runtime.progress import silent, suitable
 from chunkfilt.runtime.run import RunOptions, RunResult, values_of
 from chunkfilt.show.picture import table_html
 from chunkfilt.storage.zarr_store import open_image
+from chunkfilt.words import format_bytes, format_shape
 
 __all__ = ["Image", "LazyValue", "open_zarr"]
 
@@ -88,7 +89,7 @@ class Image:
         return tuple(by_name.get(name, 1) for name in self.axes)
 
     def __repr__(self) -> str:
-        size = " x ".join(f"{n} {a}" for a, n in zip(self.axes, self.shape, strict=True))
+        size = format_shape(self.shape, self.axes)
         return f"<chunkfilt.Image {size}, {self.dtype.name}, {job.describe(self.node)}>"
 
     def __len__(self) -> int:
@@ -170,7 +171,7 @@ class Image:
     def _repr_html_(self) -> str:
         rows = [
             ("image", job.describe(self.node)),
-            ("shape", " x ".join(f"{n} {a}" for a, n in zip(self.axes, self.shape, strict=True))),
+            ("shape", format_shape(self.shape, self.axes)),
             ("dtype", f"{self.dtype.name}, {format_bytes(self.nbytes)} in all"),
             ("chunks", "none" if self.chunks is None else " x ".join(map(str, self.chunks))),
         ]

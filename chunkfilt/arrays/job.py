@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from chunkfilt.config import parse_bytes
 from chunkfilt.config_document import to_document
+from chunkfilt.config_parts import parse_bytes
 from chunkfilt.engine.bind import bind
 from chunkfilt.engine.graph import (
     Crop,
@@ -26,12 +26,11 @@ from chunkfilt.engine.graph import (
 )
 from chunkfilt.engine.plan import Plan
 from chunkfilt.errors import InputError
-from chunkfilt.filters.params import shown
 from chunkfilt.grid import Blocks, ImageSpec, Region
 from chunkfilt.runtime.executors import Threads, available_cores
+from chunkfilt.runtime.layout import OutputOptions
 from chunkfilt.runtime.progress import Report, silent, suitable
 from chunkfilt.runtime.run import (
-    OutputOptions,
     RunOptions,
     RunResult,
     compute,
@@ -42,7 +41,8 @@ from chunkfilt.show.picture import Picture, describe_box, plane_index
 from chunkfilt.storage.zarr_output import (
     make_compressor,
 )
-from chunkfilt.storage.zarr_store import brief, local_path
+from chunkfilt.storage.zarr_store import local_path
+from chunkfilt.words import brief, shown
 
 __all__ = [
     "compute_node",

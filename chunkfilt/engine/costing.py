@@ -28,8 +28,9 @@ from chunkfilt.engine.graph import (
 )
 from chunkfilt.errors import BudgetError
 from chunkfilt.grid import Blocks, ImageSpec, Region, Runs, round_up, run_length
+from chunkfilt.words import format_bytes, format_shape
 
-__all__ = ["Costing", "Layout", "Pass", "format_bytes"]
+__all__ = ["Costing", "Layout", "Pass"]
 
 # Nanoseconds of one core, measured on a server (see benchmarks/); only their ratios matter: they
 # decide where a larger block stops paying, and whether an intermediate is worth keeping.
@@ -265,25 +266,13 @@ class Costing:
             if one <= budget and self.workers > 1
             else ""
         )
-        shape = " x ".join(f"{n} {a}" for a, n in zip(self.grid.axes, block, strict=True))
+        shape = format_shape(block, self.grid.axes)
         message = (
             f"{where}: the smallest block, {shape}, needs {format_bytes(needed)} per process, the "
             f"budget is {format_bytes(budget)}: use memory: {_budget_text(needed)}{fewer}, or "
             "smaller output chunks"
         )
         raise BudgetError(message)
-
-
-def format_bytes(size: float) -> str:
-    """Return bytes as people write them.
-
-    >>> format_bytes(2 << 30), format_bytes(1536), format_bytes(10)
-    ('2.0 GiB', '1.5 KiB', '10 B')
-    """
-    if size < 1024:
-        return f"{int(size)} B"
-    power = min(int(math.log(size, 1024)), 4)
-    return f"{size / 1024**power:.1f} {'_KMGT'[power]}iB"
 
 
 def _budget_text(needed: int) -> str:

@@ -19,8 +19,8 @@ import numpy as np
 from chunkfilt.edges import needed_runs
 from chunkfilt.errors import InputError, nearest
 from chunkfilt.filters.declare import Filter
-from chunkfilt.filters.params import shown
 from chunkfilt.grid import Halo, ImageSpec, Region, Runs, merge_runs
+from chunkfilt.words import shown
 
 __all__ = [
     "Crop",

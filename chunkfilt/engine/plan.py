@@ -12,12 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from chunkfilt.engine.costing import Costing, Layout, Pass, format_bytes
+from chunkfilt.engine.costing import Costing, Layout, Pass
 from chunkfilt.engine.graph import ImageNode, Source, Value, topological
 from chunkfilt.errors import InputError
 from chunkfilt.grid import Blocks, ImageSpec, round_up
+from chunkfilt.words import format_bytes, format_shape
 
-__all__ = ["Layout", "Pass", "Plan", "default_chunks", "format_bytes", "make_plan"]
+__all__ = ["Layout", "Pass", "Plan", "default_chunks", "make_plan"]
 
 STORE_OVERHEAD, MEMORY_OVERHEAD = 4e6, 3e5
 _FIT_LARGEST, _FIT_NARROW, _FIT_SIDE = 1 << 24, 64, 1024
@@ -110,9 +111,9 @@ class Plan:
     def rows(self) -> list[tuple[str, str]]:
         """Return the plan as pairs of a word and its figure, for people."""
         named = " x ".join(f"{n} {a}" for a, n in zip(self.axes, self.block, strict=True))
-        rows = [("image", _shape(self.grid_shape, self.axes))]
+        rows = [("image", format_shape(self.grid_shape, self.axes))]
         for name, spec in self.outputs.items():
-            described = f"{_shape(spec.shape, spec.axes)} {spec.dtype.name}"
+            described = f"{format_shape(spec.shape, spec.axes)} {spec.dtype.name}"
             rows.append((f"output {name}" if name else "output", described))
         rows.append(("block", f"{named} ({self.blocks} blocks)"))
         for number, names in enumerate(self.passes, 1):
@@ -318,7 +319,3 @@ def _candidates(shape: Sequence[int], unit: Sequence[int]) -> list[tuple[int, ..
         # With many axes, growing the last ones first keeps the list short.
         found = sorted(found, key=math.prod)[-400:] if len(found) > 2000 else found
     return list(dict.fromkeys([tuple(unit), *found]))
-
-
-def _shape(shape: Sequence[int], axes: Sequence[str]) -> str:
-    return " x ".join(f"{n} {a}" for a, n in zip(axes, shape, strict=True))

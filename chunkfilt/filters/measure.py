@@ -48,6 +48,8 @@ class UniqueCounts(NamedTuple):
 
 
 class PartialExtrema(NamedTuple):
+    """Extrema of the finite pixels so far, and the numbers of finite and other pixels."""
+
     min: np.ndarray
     max: np.ndarray
     finite: np.ndarray
@@ -55,11 +57,13 @@ class PartialExtrema(NamedTuple):
 
 
 def find_extrema(block: np.ndarray, kept: np.ndarray | None) -> PartialExtrema:
+    """Return the extrema of a block, of the pixels kept only."""
     found = counting.extremes(block, kept)
     return PartialExtrema(found.minimum, found.maximum, found.count, found.nonfinite)
 
 
 def merge_extrema(a: PartialExtrema, b: PartialExtrema) -> PartialExtrema:
+    """Join the extrema of two parts."""
     return PartialExtrema(
         np.minimum(a.min, b.min),
         np.maximum(a.max, b.max),
@@ -69,6 +73,7 @@ def merge_extrema(a: PartialExtrema, b: PartialExtrema) -> PartialExtrema:
 
 
 def check_finite(name: str, nonfinite: np.ndarray, count: np.ndarray) -> None:
+    """Refuse an image with pixels that are not finite, or with none at all."""
     if nonfinite.any():
         message = (
             f"{name}: the image holds {int(nonfinite.sum())} NaN or infinite pixels: leave them "

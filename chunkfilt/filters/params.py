@@ -22,6 +22,7 @@ from pydantic_core import core_schema
 
 from chunkfilt.edges import MODES, mode_name
 from chunkfilt.filters.footprints import MAKERS, describe_footprint, make_footprint
+from chunkfilt.words import shown
 
 __all__ = [
     "Axes",
@@ -161,12 +162,6 @@ def problem(error: Any) -> str:
     say = _WORDS.get(error["type"])
     text = say(error.get("ctx", {})) if say else error["msg"]
     return f"{text}, got {shown(error['input'])}"
-
-
-def shown(value: Any, width: int = 60) -> str:
-    """Return a value as it may stand in a message: one short line."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= width else text[: width - 3] + "..."
 
 
 def plain(value: Any) -> Any:

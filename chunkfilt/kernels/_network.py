@@ -200,6 +200,7 @@ def _run_ops(regs, ops, length):
 
 @jit
 def run_network(src, dst, rows, pixels, ops, registers, result, stride, reach, strip, kind, consts):
+    """Run a selection network over every strip of every row of a batch."""
     batch, nz, ny, nx = dst.shape
     sz, sy, sx = src.shape[1:]
     raw = np.zeros((registers + 1) * stride, dtype=src.dtype)

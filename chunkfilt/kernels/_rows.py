@@ -67,6 +67,7 @@ def parts_of(length: int, overlap: bool) -> list[tuple[int, int]]:
 
 @jit
 def join(out, a, b, op):
+    """Combine two rows into a third: sum, minimum or maximum by `op`."""
     n = out.size
     if op == 0:
         for i in range(n):
@@ -85,6 +86,7 @@ def join(out, a, b, op):
 
 @jit
 def fold(out, b, op):
+    """Combine a row into another, in place."""
     # Apart from join, because the compiler vectorises an update in place only when it sees one.
     n = out.size
     if op == 0:
@@ -104,12 +106,14 @@ def fold(out, b, op):
 
 @jit
 def copy(out, a):
+    """Copy a row."""
     for i in range(out.size):
         out[i] = a[i]
 
 
 @jit
 def join_pair(out, out2, a, a2, b, b2, na, nb, kind):
+    """Combine two rows of pairs (two sums, or mean and squared deviations) into a third."""
     n = out.size
     if kind == 2:
         # Means, not sums: a window of equal pixels then has a variance of exactly 0.
@@ -126,6 +130,7 @@ def join_pair(out, out2, a, a2, b, b2, na, nb, kind):
 
 @jit
 def fold_pair(out, out2, b, b2, na, nb, kind):
+    """Combine a row of pairs into another, in place."""
     n = out.size
     if kind == 2:
         share, weight = nb / (na + nb), na * nb / (na + nb)
@@ -141,6 +146,7 @@ def fold_pair(out, out2, b, b2, na, nb, kind):
 
 @jit
 def divide(target, row, count):
+    """Store a row divided by the number of pixels."""
     for i in range(target.size):
         target[i] = row[i] / count
 
@@ -174,6 +180,7 @@ def load_pair(out, out2, pixels, before, mask, kind):
 
 @jit
 def store_pair(target, a, a2, count, divisor, root, kind):
+    """Store a row of pairs as what they stand for: a wide sum, a variance or a deviation."""
     n = target.size
     if kind == 0:
         for i in range(n):
@@ -191,6 +198,7 @@ def store_pair(target, a, a2, count, divisor, root, kind):
 
 @jit
 def fold4(out, a, b, c, d):
+    """Add four rows to a fifth in one go, in a fixed order."""
     for i in range(out.size):
         out[i] = out[i] + a[i] + b[i] + c[i] + d[i]
 

@@ -163,6 +163,7 @@ def _gather(src, keys, shape, kind, consts):
 
 @jit
 def run_slide(src, dst, runs, window, rank, tile, kind, consts):
+    """Filter a batch tile by tile with sets of rank codes that slide along the rows."""
     batch, nz, ny, nx = dst.shape
     most = 1
     for a in range(3):

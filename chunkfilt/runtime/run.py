@@ -16,14 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from chunkfilt.engine.graph import ImageNode, Source, Value, topological
-from chunkfilt.engine.plan import MEMORY_OVERHEAD, Layout, Plan, default_chunks, make_plan
+from chunkfilt.engine.graph import ImageNode, Value, topological
+from chunkfilt.engine.plan import MEMORY_OVERHEAD, Layout, Plan, make_plan
 from chunkfilt.engine.values import lay_rows
 from chunkfilt.errors import ChunkfiltError, InputError, RunError
 from chunkfilt.grid import Blocks, Region
 from chunkfilt.kernels.checksum import format_checksum
 from chunkfilt.runtime import provenance
 from chunkfilt.runtime.executors import SCHEDULERS, Executor, available_cores, make_executor
+from chunkfilt.runtime.layout import OutputOptions, layout_of
 from chunkfilt.runtime.progress import Report, RunFinished, silent
 from chunkfilt.runtime.tables import value_document, write_table
 from chunkfilt.runtime.tasks import run_passes
@@ -33,12 +34,11 @@ from chunkfilt.storage.zarr_output import (
     create_output,
     remove_output,
     run_folder,
-    suitable_compressor,
     write_attributes,
 )
 from chunkfilt.storage.zarr_store import ZarrImage
 
-__all__ = ["OutputOptions", "RunOptions", "RunResult", "compute", "plan_run", "run", "values_of"]
+__all__ = ["RunOptions", "RunResult", "compute", "plan_run", "run", "values_of"]
 
 DEFAULT_MEMORY = 2 << 30
 _SMALL_JSON = 64 * 1024
@@ -86,16 +86,6 @@ class RunOptions:
 
 
 @dataclass(frozen=True)
-class OutputOptions:
-    """How the output is stored; `chunks` and `shards` are of the grid axes."""
-
-    chunks: tuple[int, ...] | None = None
-    shards: tuple[int, ...] | None = None
-    compressor: Any = "input"
-    overwrite: bool = False
-
-
-@dataclass(frozen=True)
 class RunResult:
     """What a run left behind."""
 
@@ -123,7 +113,7 @@ def plan_run(
     notes: list[str] = []
     for name, node in outputs.items():
         if not isinstance(node, Value):
-            layouts[name], note = _layout(node, output)
+            layouts[name], note = layout_of(node, output)
             notes += [note] if note else []
     cut = {
         name: Layout(
@@ -304,39 +294,6 @@ def _keeper(place: Path) -> Callable[[ImageNode, Blocks], ZarrImage]:
         return create_output(folder, {"": layout}, group=False, attributes={})[""]
 
     return keep
-
-
-def _layout(node: ImageNode, output: OutputOptions) -> tuple[ArrayLayout, str | None]:
-    spec = node.spec
-    origin = next((n for n in topological([node]) if isinstance(n, Source)), None)
-    held = getattr(origin, "reader", None)
-    chunks, note = default_chunks(
-        spec, origin.spec if origin else None, getattr(held, "chunks", None)
-    )
-    if output.chunks is not None:
-        chunks, note = _full(spec, output.chunks, "chunks"), None
-    shards = None if output.shards is None else _full(spec, output.shards, "shards")
-    if shards is not None and any(s % c for s, c in zip(shards, chunks, strict=True)):
-        message = f"output shards must be whole multiples of its chunks {chunks}, got {shards}"
-        raise InputError(message)
-    compressor = output.compressor
-    if isinstance(compressor, str) and compressor == "input":
-        compressor = suitable_compressor(getattr(held, "compressor", "auto"), spec.dtype)
-    return ArrayLayout(spec, chunks, shards, compressor), note
-
-
-def _full(spec: Any, along_grid: Sequence[int], word: str) -> tuple[int, ...]:
-    """Return chunks or shards of the grid axes with 1 for the leading axes."""
-    if len(along_grid) != len(spec.grid) or any(n < 1 for n in along_grid):
-        names = ", ".join(spec.axes[a] for a in spec.grid)
-        message = (
-            f"output {word} must be {len(spec.grid)} numbers >= 1 ({names}), got {list(along_grid)}"
-        )
-        raise InputError(message)
-    full = [1] * spec.ndim
-    for axis, n in zip(spec.grid, along_grid, strict=True):
-        full[axis] = n
-    return tuple(full)
 
 
 def _memory_plan(outputs: Mapping[str, ImageNode | Value], options: RunOptions) -> Plan:

@@ -18,12 +18,12 @@ from chunkfilt.errors import StorageError, nearest
 from chunkfilt.grid import ImageSpec, write_unit
 from chunkfilt.storage.zarr_store import (
     ZarrImage,
-    brief,
     is_store,
     local_path,
     name_of_compressor,
     pipeline,
 )
+from chunkfilt.words import brief
 
 __all__ = [
     "ArrayLayout",

@@ -25,6 +25,7 @@ from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
 from chunkfilt.errors import RunError, StorageError, UnfinishedWarning, nearest
 from chunkfilt.grid import ImageSpec, Region, write_unit
+from chunkfilt.words import brief
 
 __all__ = [
     "ZarrImage",
@@ -271,11 +272,6 @@ def local_path(path: str | os.PathLike[str], word: str = "input") -> Path:
     return place
 
 
-def brief(text: str, width: int = 100) -> str:
-    """Return a text that may be long as it stands in a message."""
-    return text if len(text) <= width else f"{text[: width - 23]}...{text[-20:]}"
-
-
 def _store_path(path: str | os.PathLike[str]) -> Path:
     place = local_path(path)
     if not place.exists():
@@ -286,6 +282,7 @@ def _store_path(path: str | os.PathLike[str]) -> Path:
 
 
 def is_store(place: Path) -> bool:
+    """Return whether a folder is a Zarr array or group."""
     return place.is_dir() and any((place / mark).is_file() for mark in _MARKS)
 
 
@@ -402,6 +399,7 @@ def _codec_config(codec: Any) -> dict[str, Any]:
 
 
 def name_of_compressor(array: Any) -> str:
+    """Return an array's compressor in words: ``zstd level 3``."""
     if not array.compressors:
         return "none"
     config = _codec_config(array.compressors[0])

@@ -13,7 +13,8 @@ from chunkfilt.engine.evaluate import evaluate_region
 from chunkfilt.engine.graph import Filtered, Source, Value
 from chunkfilt.errors import InputError, ParameterError
 from chunkfilt.grid import Region
-from chunkfilt.runtime.run import OutputOptions, RunOptions, run
+from chunkfilt.runtime.layout import OutputOptions
+from chunkfilt.runtime.run import RunOptions, run
 from chunkfilt.runtime.tables import value_document
 from chunkfilt.storage.zarr_store import open_image
 

@@ -1,0 +1,103 @@
+"""The parts of a job that are no steps: input, output, run; what each key accepts."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from chunkfilt.filters.params import DType
+from chunkfilt.storage.zarr_output import make_compressor
+
+__all__ = ["InputPart", "OutputPart", "RunPart", "parse_bytes"]
+
+_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*((?:[kKMGT]i?)?B?)\s*")
+_LARGEST_SIZE = 1 << 60
+_UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+
+
+def parse_bytes(value: Any) -> int:
+    """Return a size such as ``400 MB`` or ``2 GiB`` in bytes.
+
+    >>> parse_bytes("2 GiB"), parse_bytes("400 MB"), parse_bytes(1024)
+    (2147483648, 400000000, 1024)
+    """
+    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if found:
+        number, unit = found.groups()
+        base = 1024 if "i" in unit else 1000
+        size = float(number) * base ** _UNITS[unit.rstrip("B").rstrip("i").upper()]
+        value = int(size) if size < _LARGEST_SIZE else 0
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value < _LARGEST_SIZE:
+        return value
+    message = "must be a size such as '400 MB' or '2 GiB'"
+    raise ValueError(message)
+
+
+def _compressor(value: Any) -> Any:
+    if value is not None:
+        if not isinstance(value, (str, dict)) or (isinstance(value, dict) and len(value) != 1):
+            message = "must be {zstd: LEVEL}, {blosc: {...}}, {gzip: LEVEL} or none"
+            raise ValueError(message)
+        make_compressor(value)
+    return value
+
+
+def _names(value: Any) -> Any:
+    """Accept axes as one word of letters, or as a list of names."""
+    return list(value) if isinstance(value, str) else value
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
+
+
+Size = Annotated[
+    int,
+    BeforeValidator(parse_bytes),
+    WithJsonSchema({"type": ["string", "integer"], "description": "e.g. '400 MB' or '2 GiB'"}),
+]
+Names = Annotated[
+    list[str],
+    BeforeValidator(_names),
+    WithJsonSchema({"type": ["string", "array"], "items": {"type": "string"}}),
+]
+Range = Annotated[list[int], Field(min_length=2, max_length=2)]
+Lengths = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1, max_length=8)]
+Compressor = Annotated[
+    Any, BeforeValidator(_compressor), WithJsonSchema({"type": ["string", "object", "null"]})
+]
+
+
+class InputPart(_Part):
+    """The image a job reads."""
+
+    path: str
+    array: str | None = None
+    axes: Names | None = None
+    spatial: Names | None = None
+    region: dict[str, Range] | None = None
+    select: dict[str, int] | None = None
+
+
+class OutputPart(_Part):
+    """Where the result goes, and how it is stored."""
+
+    path: str
+    save: str | Annotated[list[str], Field(min_length=1)] | None = None
+    format: Literal["zarr"] = "zarr"
+    dtype: DType | None = None
+    chunks: Lengths | None = None
+    shards: Lengths | None = None
+    compressor: Compressor = None
+    overwrite: bool = False
+
+
+class RunPart(_Part):
+    """How the run is carried out."""
+
+    scheduler: Literal["serial", "threads", "distributed"] = "threads"
+    address: str | None = None
+    workers: Annotated[int, Field(ge=1)] | None = None
+    memory: Size | None = None
