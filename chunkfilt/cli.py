@@ -102,8 +102,10 @@ def apply(
 
     declared = find_filter(name)
     params = _parameters(context.args, name)
+    others = {key: params.pop(key) for key in declared.inputs[1:] if key in params}
     declared.validate(params)
-    made = functions()[name](open_image(source), **params)
+    more = {key: open_image(one) if isinstance(one, str) else one for key, one in others.items()}
+    made = functions()[name](open_image(source), **more, **params)
     options = {"memory": memory, "workers": workers}
     given = {key: value for key, value in options.items() if value is not None}
     from chunkfilt.arrays.api import save

@@ -351,6 +351,9 @@ def _set(document: Document, change: str) -> None:
     if isinstance(here, dict):
         # A path alone is short for a mapping with that path.
         here.update({key: _short(here[key]) for key in ("input", "output") if key in here})
+        if isinstance(here.get("steps"), list):
+            # A filter's name alone is short for a mapping with its defaults.
+            here["steps"] = [{one: {}} if isinstance(one, str) else one for one in here["steps"]]
     *parents, last = path.split(".")
     for part in parents:
         here = _enter(here, part, change)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,10 @@ def to_document(
             "images in memory" if None in paths else f"{len(paths)}: {sorted(map(str, paths))}"
         )
         raise InputError(message)
-    writer = _Writer(outputs, sources[0])
+    if any(node.spec != sources[0].spec for node in sources):
+        message = f"a YAML job opens its input once; this graph opens {paths.pop()} in two ways"
+        raise InputError(message)
+    writer = _Writer(outputs, sources)
     for node in order.values():
         if not isinstance(node, Source):
             writer.add(node)
@@ -70,9 +73,9 @@ def to_document(
 class _Writer:
     """Writes nodes down as steps, with no more names and inputs than a reader needs."""
 
-    def __init__(self, outputs: Mapping[str, ImageNode | Value], source: Source) -> None:
+    def __init__(self, outputs: Mapping[str, ImageNode | Value], sources: Sequence[Source]) -> None:
         self.steps: list[dict[str, Any]] = []
-        self.names: dict[int, str] = {id(source): SOURCE}
+        self.names: dict[int, str] = {id(source): SOURCE for source in sources}
         self.wanted = {id(node): name for name, node in reversed(list(outputs.items())) if name}
         self.reserved = dict.fromkeys(outputs)
         self.taken: dict[str, None] = {SOURCE: None}

@@ -28,6 +28,7 @@ from ruamel.yaml.events import (
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from chunkfilt.errors import ConfigError, InputError, StorageError
+from chunkfilt.words import brief
 
 __all__ = ["Document", "parse_yaml", "read_yaml", "write_yaml"]
 
@@ -79,12 +80,12 @@ def read_yaml(path: Path) -> Document:
     """
     try:
         if not path.is_file():
-            message = f"no such file: {_brief(str(path))}"
+            message = f"no such file: {brief(str(path))}"
             raise StorageError(message)
         with path.open("rb") as stream:
             raw = stream.read(_LARGEST + 1)
     except OSError as error:
-        message = f"cannot read {_brief(str(path))}: {error.strerror}"
+        message = f"cannot read {brief(str(path))}: {error.strerror}"
         raise StorageError(message) from None
     return parse_yaml(raw, str(path))
 
@@ -108,10 +109,10 @@ def parse_yaml(raw: bytes, file: str) -> Document:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        message = f"not YAML: {_brief(str(error.problem or error.context))}"
+        message = f"not YAML: {brief(str(error.problem or error.context))}"
         raise ConfigError(message, file, line, column) from None
     except (YAMLError, ValueError) as error:
-        message = f"not YAML: {_brief(str(error))}"
+        message = f"not YAML: {brief(str(error))}"
         raise ConfigError(message, file) from None
     return document
 
@@ -147,12 +148,6 @@ def _quoted(data: Any) -> Any:
     return data
 
 
-def _brief(text: str, width: int = 100) -> str:
-    """Return a text as it may stand in a message: one short line."""
-    line = " ".join(text.split())
-    return line if len(line) <= width else f"{line[: width - 23]}...{line[-20:]}"
-
-
 class _Builder:
     """Turns parser events into data, one at a time, so that a bomb is met before it grows."""
 
@@ -175,7 +170,7 @@ class _Builder:
         if isinstance(event, AliasEvent) or event.anchor is not None:
             raise self._refuse(event, "anchors and aliases are not accepted: write it out")
         if event.tag is not None:
-            raise self._refuse(event, f"tags are not accepted, got {_brief(str(event.tag))}")
+            raise self._refuse(event, f"tags are not accepted, got {brief(str(event.tag))}")
         if isinstance(event, ScalarEvent):
             return self._scalar(event)
         self.depth += 1
@@ -197,7 +192,7 @@ class _Builder:
             if not isinstance(key, (str, int, float)) or event.anchor or event.tag:
                 raise self._refuse(event, "keys must be plain words")
             if key in found:
-                raise self._refuse(event, f"{_brief(repr(key))} stands twice in one mapping")
+                raise self._refuse(event, f"{brief(repr(key))} stands twice in one mapping")
             mark = event.start_mark
             self.document.places[(*path, key)] = (mark.line + 1, mark.column + 1)
             found[key] = self._value(next(events), events, (*path, key))
@@ -218,7 +213,7 @@ class _Builder:
             # Python itself refuses to read thousands of digits.
             message = (
                 "numbers must be from -2**63 to 2**64 - 1, or floats of double precision, "
-                f"got {_brief(event.value)}"
+                f"got {brief(event.value)}"
             )
             raise self._refuse(event, message) from None
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from chunkfilt.grid import Region, Runs, merge_runs
 
-__all__ = ["MODES", "gather", "mode_name", "needed_runs", "source_index"]
+__all__ = ["MODES", "gather", "mode_name", "needed_runs", "positions", "source_index"]
 
 MODES = ("reflect", "mirror", "nearest", "constant", "wrap")
 _SYNONYMS = {"grid-mirror": "reflect", "grid-wrap": "wrap", "grid-constant": "constant"}
@@ -106,7 +106,7 @@ def gather(
         if absent.any():
             missing.append((axis, absent))
         inside = slice(max(start, 0) - start, max(min(stop, n), start, 0) - start)
-        takes.append((axis, _positions(along, index), inside))
+        takes.append((axis, positions(along, index), inside))
     out: np.ndarray = data[tuple(window)]
     for axis, position, inside in takes:
         # An axis on which every coordinate lies beyond the edge has no pixel to take from.
@@ -137,7 +137,7 @@ def _take(data: np.ndarray, position: np.ndarray, inside: slice, axis: int) -> n
     return np.concatenate([piece for piece in pieces if piece.shape[axis]], axis=axis)
 
 
-def _positions(runs: Runs, index: np.ndarray) -> np.ndarray:
+def positions(runs: Runs, index: np.ndarray) -> np.ndarray:
     """Return where global indices stand in an axis packed by `runs` (0 for those that are -1)."""
     if not runs:
         return np.zeros_like(index)

@@ -33,5 +33,6 @@ def shown(value: Any, width: int = 60) -> str:
 
 
 def brief(text: str, width: int = 100) -> str:
-    """Return a text that may be long as it stands in a message."""
-    return text if len(text) <= width else f"{text[: width - 23]}...{text[-20:]}"
+    """Return a text as it may stand in a message: one short line."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else f"{line[: width - 23]}...{line[-20:]}"

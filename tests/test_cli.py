@@ -402,3 +402,20 @@ def test_signals(slow_job, cli, number, code):
     assert "UNFINISHED" in shown
     with pytest.warns(UnfinishedWarning, match="unfinished"):
         cf.open(out)
+
+
+def test_other_images_and_numbers_of_a_filter(cli, mosaic, tmp_path):
+    code, _, err = cli("apply", "add", mosaic, tmp_path / "sum.zarr", "--other", "3",
+                       "--dtype", "int32")  # fmt: skip
+    assert (code, err.count("Traceback")) == (0, 0)
+    np.testing.assert_array_equal(pixels(tmp_path / "sum.zarr"), pixels(mosaic).astype("i4") + 3)
+    code, _, _ = cli("apply", "subtract", mosaic, tmp_path / "none.zarr", "--other", mosaic)
+    assert code == 0
+    assert not pixels(tmp_path / "none.zarr").any()
+
+
+def test_set_a_parameter_of_a_bare_step(cli, make_job, tmp_path):
+    job = make_job("version: 1\ninput: in.zarr\nsteps: [median]\noutput: out.zarr\n")
+    assert cli("run", job, "--set", "steps.0.median.size=5")[0] == 0
+    expected = ndimage.median_filter(pixels(tmp_path / "in.zarr"), 5)
+    np.testing.assert_array_equal(pixels(tmp_path / "out.zarr"), expected)

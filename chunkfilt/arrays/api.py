@@ -268,7 +268,8 @@ def _outputs(images: Images) -> tuple[dict[str, ImageNode | Value], bool]:
             except ValueError as error:
                 raise InputError(str(error)) from None
         return {name: _image(one) for name, one in images.items()}, True
-    return {"": _image(images)}, isinstance(images, LazyValue)
+    name = images.node.filter.name if isinstance(images, LazyValue) else ""
+    return {name: _image(images)}, isinstance(images, LazyValue)
 
 
 def _image(image: Any) -> Any:

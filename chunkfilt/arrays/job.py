@@ -6,6 +6,7 @@ import operator
 import os
 import weakref
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -255,10 +256,14 @@ def picture_of(
 
 
 def _whole(node: ImageNode, size: int, about: str) -> Picture:
-    factor = max(-(-n // size) for n in (node.spec.shape[a] for a in node.spec.spatial[-2:]))
-    if factor <= 1:
-        return Picture(_plane(compute_node(node), node.spec), f"{about}: the whole image")
-    coarse = _coarsen(node, factor)
+    spec = node.spec
+    shown = [spec.shape[a] for a in (spec.spatial or tuple(range(spec.ndim)))[-2:]]
+    factor = max([1, *(-(-n // size) for n in shown)])
+    plane = {axis: (at, at + 1) for axis, at in plane_index(spec.shape, spec.spatial).items()}
+    if factor == 1:
+        data = compute_node(crop(node, plane))
+        return Picture(_plane(data, spec), f"{about}: the whole image")
+    coarse = crop(_coarsen(node, factor), plane)
     data = compute_node(coarse)
     filtered = any(isinstance(n, Filtered) for n in topological([node]))
     caution = ", filters run on that level" if filtered else ""
@@ -334,47 +339,51 @@ def _factors(spec: ImageSpec, factor: int) -> list[int]:
     return [factor if axis in shown else 1 for axis in range(spec.ndim)]
 
 
+@dataclass(frozen=True)
 class _Coarse:
-    """An array in memory that stands for a source at a coarse level."""
+    """A source at a coarse level: averages over boxes of its pixels, made when they are read."""
 
-    def __init__(self, array: np.ndarray) -> None:
-        self.array = array
+    source: Source
+    shrink: tuple[int, ...]
+    dtype: np.dtype
 
     def read(self, region: Region) -> np.ndarray:
-        """Return a view of the region."""
-        return self.array[region.slices]
+        """Average what a region of the coarse level stands for, block by block, on all cores."""
+        out = np.empty(region.shape, self.dtype)
+        side = tuple(max(_COARSE_BLOCK // f, 1) if f > 1 else 1 for f in self.shrink)
+        blocks = Blocks(region.shape, side)
 
+        def fill(index: int) -> None:
+            place = blocks[index]
+            out[place.slices] = self._average(place.shift(region.start))
 
-def _coarse_source(source: Source, factor: int) -> Source:
-    """Average the source over squares of `factor` pixels, block by block, on all cores."""
-    spec = source.spec
-    shrink = _factors(spec, factor)
-    shape = tuple(-(-n // f) for n, f in zip(spec.shape, shrink, strict=True))
-    out = np.empty(shape, np.float32 if spec.dtype.kind == "f" else spec.dtype)
-    side = max(_COARSE_BLOCK // factor, 1) * factor
-    blocks = Blocks(spec.shape, tuple(side if f > 1 else 1 for f in shrink))
+        pool = Threads(available_cores())
+        try:
+            for _ in pool.execute(fill, len(blocks)):
+                pass
+        finally:
+            pool.close()
+        return out
 
-    def fill(index: int) -> None:
-        region = blocks[index]
-        data = source.reader.read(region)
-        target = tuple(
-            slice(a // f, -(-b // f))
-            for a, b, f in zip(region.start, region.stop, shrink, strict=True)
-        )
-        data = data.astype(np.float64)
-        for axis, f in enumerate(shrink):
+    def _average(self, place: Region) -> np.ndarray:
+        fine = zip(place.start, place.stop, self.shrink, self.source.spec.shape, strict=True)
+        ends = [(a * f, min(b * f, n)) for a, b, f, n in fine]
+        box = Region(tuple(a for a, _ in ends), tuple(b for _, b in ends))
+        data = self.source.reader.read(box).astype(np.float64)
+        for axis, f in enumerate(self.shrink):
             if f > 1:
                 edges = np.arange(0, data.shape[axis], f)
                 widths = np.diff([*edges, data.shape[axis]])
                 turned = np.add.reduceat(data, edges, axis=axis)
                 data = turned / widths.reshape([-1 if a == axis else 1 for a in range(data.ndim)])
-        out[target] = data.astype(out.dtype)
+        return data.astype(self.dtype)
 
-    pool = Threads(available_cores())
-    try:
-        for _ in pool.execute(fill, len(blocks)):
-            pass
-    finally:
-        pool.close()
-    held = ImageSpec(shape, out.dtype, spec.axes, spec.spatial, spec.leading)
-    return Source(held, _Coarse(out))
+
+def _coarse_source(source: Source, factor: int) -> Source:
+    """Return a source averaged over squares of `factor` pixels."""
+    spec = source.spec
+    shrink = tuple(_factors(spec, factor))
+    shape = tuple(-(-n // f) for n, f in zip(spec.shape, shrink, strict=True))
+    dtype = np.dtype(np.float32) if spec.dtype.kind == "f" else spec.dtype
+    held = ImageSpec(shape, dtype, spec.axes, spec.spatial, spec.leading)
+    return Source(held, _Coarse(source, shrink, dtype))

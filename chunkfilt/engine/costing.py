@@ -22,6 +22,7 @@ from chunkfilt.engine.graph import (
     Source,
     Value,
     behind,
+    is_image,
     substitute,
     topological,
     value_depths,
@@ -30,13 +31,14 @@ from chunkfilt.errors import BudgetError
 from chunkfilt.grid import Blocks, ImageSpec, Region, Runs, round_up, run_length
 from chunkfilt.words import format_bytes, format_shape
 
-__all__ = ["Costing", "Layout", "Pass"]
+__all__ = ["Costing", "Layout", "Pass", "kept_chunks"]
 
 # Nanoseconds of one core, measured on a server (see benchmarks/); only their ratios matter: they
 # decide where a larger block stops paying, and whether an intermediate is worth keeping.
 _READ_PIXEL, _READ_BYTE, _WRITE_BYTE = 1.0, 0.5, 2.0
 _NODE = 3.0
 _NEARLY = 1.05
+_KEPT_LEAST, _KEPT_MOST = 64, 1024
 # The allocator keeps some of what was freed; measured peaks stay within this.
 _SLACK = 1.3
 
@@ -77,6 +79,8 @@ class Pass:
 @dataclass(frozen=True)
 class _Kept:
     """Stands for an intermediate that an earlier pass has written, uncompressed."""
+
+    chunks: tuple[int, ...]
 
     def read(self, region: Region) -> np.ndarray:
         """Never called: plans hold no pixels."""
@@ -150,7 +154,8 @@ class Costing:
         where = "reading"
         chunk = self.codec
         for one, targets, known in self._followed(passes):
-            for region in _samples(one.grid):
+            # Values of an image of another shape are planned by themselves.
+            for region in _samples(one.grid) if self._own(one.grid.shape) else ():
                 terms, step = _task(targets, region, known)
                 if sum(terms.values()) > sum(peak.values()):
                     peak, where = terms, step
@@ -159,7 +164,9 @@ class Costing:
         peak["codec buffers"] = 3 * chunk
         tables = sum(_table_bytes(value) for value in swept)
         scaled = {name: int(size * self.workers * _SLACK) for name, size in peak.items()}
-        return {"interpreter and libraries": self.base, **scaled, "values": 2 * tables}, where
+        # The values themselves, and the partials of the blocks that are under way.
+        held = tables * (1 + 2 * self.workers)
+        return {"interpreter and libraries": self.base, **scaled, "values": held}, where
 
     def cost(self, block: Sequence[int]) -> float:
         """Return nanoseconds per pixel of the image on all workers, roughly."""
@@ -195,25 +202,33 @@ class Costing:
             f"{node.filter.name} kept on disk for the later passes: cheaper than computing it again"
             for node in kept
         ]
-        before = [n for v in swept for n in topological([v]) if isinstance(n, Filtered)]
-        again = dict.fromkeys(n.filter.name for n in before)
-        if again and not kept and self.keep and len(passes) > 1:
-            told.append(
-                f"{', '.join(again)} computed in every pass: cheaper than keeping the result"
-            )
+        times: Counter[Node] = Counter()
+        for one, targets, known in self._followed(passes):
+            region = _samples(one.grid)[0]
+            times.update(demand(_wanted(targets, region), dict.fromkeys(known))[0])
+        again = [n.filter.name for n, k in times.items() if k > 1 and isinstance(n, Filtered)]
+        if again and not kept:
+            compared = self.keep and self._keepable(passes)
+            why = ": cheaper than keeping the result" if compared else ""
+            told.append(f"{', '.join(dict.fromkeys(again))} computed in more than one pass{why}")
         return told
 
     def _with_keeps(self, passes: list[Pass]) -> list[Pass]:
         """Keep the image behind the first values on disk, where that is cheaper."""
-        if len(passes) < 2 or not passes[0].values or not self._own(passes[0].grid.shape):
-            return passes
-        images = [value.image for value in passes[0].values]
-        kept = tuple(dict.fromkeys(n for n in images if isinstance(n, Filtered)))
-        if not kept or any(node.leading or node.spec.leading for node in kept):
+        kept = self._keepable(passes)
+        if not kept:
             return passes
         first = Pass(passes[0].values, passes[0].images, kept, passes[0].grid)
         keeping = [first, *passes[1:]]
         return keeping if self._time(keeping) < self._time(passes) else passes
+
+    def _keepable(self, passes: Sequence[Pass]) -> tuple[Filtered, ...]:
+        """Return the computed images behind the first values, if they can be kept on disk."""
+        if len(passes) < 2 or not passes[0].values or not self._own(passes[0].grid.shape):
+            return ()
+        images = [value.image for value in passes[0].values]
+        kept = tuple(dict.fromkeys(n for n in images if isinstance(n, Filtered)))
+        return () if any(node.leading or node.spec.leading for node in kept) else kept
 
     def _followed(self, passes: Sequence[Pass]) -> list[tuple[Pass, list[Node], list[Value]]]:
         """Return each pass with its targets, and the values a pass computes.
@@ -229,7 +244,9 @@ class Costing:
             followed.append((one, targets, known))
             if one.keeps:
                 later = [n for other in passes for n in other.targets]
-                kept: dict[Node, Node] = {n: Source(n.spec, _Kept()) for n in one.keeps}
+                kept: dict[Node, Node] = {
+                    n: Source(n.spec, _Kept(kept_chunks(n.spec, one.grid.block))) for n in one.keeps
+                }
                 swap = substitute(later, kept)
         return followed
 
@@ -280,6 +297,15 @@ def _budget_text(needed: int) -> str:
     return f"{-(-int(needed * 1.03) // (1 << 20))} MiB"
 
 
+def kept_chunks(spec: ImageSpec, block: Sequence[int]) -> tuple[int, ...]:
+    """Return the chunks of an intermediate: they divide the block, about a thousand pixels wide."""
+    chunks = []
+    for axis, (side, n) in enumerate(zip(block, spec.shape, strict=True)):
+        wide = [d for d in range(_KEPT_LEAST, _KEPT_MOST + 1) if side % d == 0]
+        chunks.append(max(wide) if axis in spec.spatial and wide else min(side, max(n, 1)))
+    return tuple(chunks)
+
+
 def _samples(blocks: Blocks) -> list[Region]:
     """Return the block in the middle, the first and the last one."""
     if len(blocks) == 0:
@@ -308,6 +334,7 @@ def _task(
 ) -> tuple[dict[str, int], str]:
     """Follow the evaluator through one block; return what is alive at the worst step."""
     held = dict.fromkeys(known)
+    targets = list(targets)
     wanted = _wanted(targets, region)
     order, runs = demand(wanted, held)
     left = Counter(id(one) for n in order if n not in held for one in behind(n))
@@ -325,6 +352,19 @@ def _task(
             left[id(one)] -= 1
             if not left[id(one)] and one not in wanted:
                 del alive[id(one)]
+    # A value's kernel reads contiguous copies of what has been computed for it.
+    read = sum(
+        _pixels(runs[id(one)]) * one.spec.dtype.itemsize
+        for node in targets
+        if isinstance(node, Value)
+        for one in node.inputs
+        if is_image(one)
+    )
+    if read:
+        terms = Counter({"kernel": read})
+        for name, bytes_held in alive.values():
+            terms[name] += bytes_held
+        worst = max(worst, dict(terms), key=lambda held: sum(held.values()))
     order_of = ("input with halo", "intermediates", "kernel", "output")
     return {name: worst[name] for name in order_of if worst.get(name)}, where
 
@@ -386,7 +426,8 @@ def _kernel_bytes(node: Node, runs: Sequence[Runs]) -> int:
         return 0
     own = [run_length(along) for along in node.strip(runs)]
     grown = [n + sum(h) for n, h in zip(own, node.halo, strict=True)]
-    needed = 0
+    images = [one for one in node.inputs if is_image(one)]
+    needed = sum(math.prod(own) * one.spec.dtype.itemsize for one in images)
     if node.filter.kind == "neighbourhood":
         block = math.prod(grown) * node.block_dtype.itemsize
         needed = block + max(block - _pixels(runs) * node.spec.dtype.itemsize, 0)

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from chunkfilt.edges import gather
+from chunkfilt.edges import gather, positions
 from chunkfilt.engine.graph import (
+    MAX_SPATIAL,
     Crop,
     Filtered,
     ImageNode,
@@ -39,8 +40,6 @@ __all__ = [
     "evaluate_region",
     "extract",
 ]
-
-_MAX_SPATIAL = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,8 +257,6 @@ def _crop_reader(node: Crop, held: Patch) -> Any:
 
 def _filter_reader(node: Filtered, runs: Sequence[Runs], patches: Mapping[int, Patch]) -> Any:
     shape = node.image.spec.shape
-    own = node.strip(runs)
-    batch_runs = [own[axis] for axis in node.batch]
 
     def compute(region: Region) -> np.ndarray:
         grown = Region(tuple(node.strip(region.start)), tuple(node.strip(region.stop))).grow(
@@ -271,7 +268,7 @@ def _filter_reader(node: Filtered, runs: Sequence[Runs], patches: Mapping[int, P
         ]
         here = [node.strip(region.runs)[axis] for axis in node.batch]
         values = {
-            name: _rows_within(value, patches[id(value)].data, batch_runs, here)
+            name: rows_within(value, patches[id(value)], here)
             for name, value in node.values.items()
         }
         return compute_box(node, region, blocks, values)
@@ -294,8 +291,10 @@ def _value_patch(
     """Return a value's rows: out of the known table, or from its whole extent, here and now."""
     if node in known:
         return Patch(runs, take_rows(known[node], rows_for(node, runs)))
-    blocks = [patches[id(one)].data if is_image(one) else one for one in node.inputs]
-    values = {name: patches[id(value)].data for name, value in node.values.items()}
+    # Patches may hold more than was asked for here, where another node needs more of them.
+    needed = node.needs(runs)
+    blocks = [_narrow(patches[id(one)], needed) if is_image(one) else one for one in node.inputs]
+    values = {name: rows_within(one, patches[id(one)], runs) for name, one in node.values.items()}
     if not node.per_batch:
         # Rows of values it takes are per batch index, its own is one for all.
         values = {name: take_rows(table, np.zeros(1, np.intp)) for name, table in values.items()}
@@ -307,13 +306,23 @@ def _value_patch(
     return Patch(runs, table)
 
 
-def _rows_within(value: Value, table: Any, runs: Sequence[Runs], here: Sequence[Runs]) -> Any:
-    """Return the rows for the batch indices `here` from a table with rows for `runs`."""
-    if list(runs) == list(here):
-        return table
-    whole = {int(n): i for i, n in enumerate(row_numbers(runs, value.batch_shape))}
-    picked = [whole[int(n)] for n in row_numbers(here, value.batch_shape)]
-    return take_rows(table, np.array(picked, dtype=np.intp))
+def _narrow(patch: Patch, runs: Sequence[Runs]) -> np.ndarray:
+    """Return the pixels of some of a patch's runs, packed by those."""
+    data: np.ndarray = patch.data
+    for axis, (held, wanted) in enumerate(zip(patch.runs, runs, strict=True)):
+        if held != wanted:
+            index = np.concatenate([np.arange(a, b) for a, b in wanted] or [np.arange(0)])
+            data = np.take(data, positions(held, index), axis=axis)
+    return data
+
+
+def rows_within(value: Value, patch: Patch, runs: Sequence[Runs]) -> Any:
+    """Return the rows for runs of the batch axes out of a patch that may hold more of them."""
+    if list(patch.runs) == list(runs):
+        return patch.data
+    held = row_numbers(patch.runs, value.batch_shape)
+    wanted = row_numbers(runs, value.batch_shape)
+    return take_rows(patch.data, np.searchsorted(held, wanted))
 
 
 def _to_block(
@@ -336,7 +345,7 @@ def _to_block(
 
 def _merge(block: np.ndarray) -> np.ndarray:
     """Return a block with 1 to 3 spatial axes, for kernels to which they mean nothing."""
-    if 2 <= block.ndim <= _MAX_SPATIAL + 1:
+    if 2 <= block.ndim <= MAX_SPATIAL + 1:
         return block
     tail = block.shape[-2:] if block.ndim > 2 else ()
     pixels = int(np.prod(block.shape[1 : block.ndim - len(tail)], dtype=np.int64))

@@ -13,7 +13,7 @@ from pydantic import Field
 from chunkfilt.filters.declare import image_filter
 from chunkfilt.filters.params import Positive
 from chunkfilt.grid import Halo
-from chunkfilt.kernels import separable
+from chunkfilt.kernels import real_dtype, separable
 
 __all__ = ["gabor", "gabor_bank"]
 
@@ -186,12 +186,13 @@ def _bank_prepare(p: SimpleNamespace) -> dict[str, Any]:
         for frequency in p.frequencies:
             own_y, own_x = _half_widths(theta, *_sigmas(p, frequency), p.n_stds)
             cells.append(((half_y - own_y, half_x - own_x), _plans(p, frequency, theta)))
-    return {"cells": tuple(cells)}
+    return {"cells": tuple(cells), "reach": (half_y, half_x)}
 
 
 def _bank_memory(p: SimpleNamespace, core: tuple[int, ...], dtype: np.dtype) -> int:
     (half_y, _), (half_x, _) = _bank_halo(p)
-    return core[0] * (core[1] + 2 * half_y) * (core[2] + 2 * half_x) * dtype.itemsize
+    inner = (core[1] + 2 * half_y) * (core[2] + 2 * half_x) * dtype.itemsize
+    return core[0] * (inner + core[1] * core[2] * real_dtype(dtype).itemsize)
 
 
 def _bank_cost(p: SimpleNamespace, prepared: Mapping[str, Any]) -> float:
@@ -217,6 +218,7 @@ def gabor_bank(
     offset: float = 0.0,
     part: Part = "magnitude",
     cells,
+    reach,
 ) -> np.ndarray:
     """Filter with a bank of Gabor kernels: every direction with every frequency.
 
@@ -259,11 +261,10 @@ def gabor_bank(
     >>> cf.gabor_bank(np.zeros((8, 8)), frequencies=[0.2, 0.4], thetas=[0.0, 0.8, 1.6]).shape
     (3, 2, 8, 8)
     """
-    responses = []
-    for (top, left), (real, imag) in cells:
+    core = [n - 2 * half for n, half in zip(block.shape[1:], reach, strict=True)]
+    out = np.empty((len(block), len(cells), *core), real_dtype(block.dtype))
+    for i, ((top, left), (real, imag)) in enumerate(cells):
         rows, columns = block.shape[1] - top, block.shape[2] - left
         inner = np.ascontiguousarray(block[:, top:rows, left:columns])
-        responses.append(separable.gabor(inner, real, imag, part))
-    out = np.stack(responses, axis=1)
-    shape = (len(block), len(thetas), len(frequencies), *out.shape[2:])
-    return out.reshape(shape)
+        out[:, i] = separable.gabor(inner, real, imag, part)
+    return out.reshape(len(block), len(thetas), len(frequencies), *core)

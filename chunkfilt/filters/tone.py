@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Annotated, Any
 
@@ -36,7 +37,12 @@ def _float_like(p: SimpleNamespace, dtypes: Any) -> np.dtype:
     return np.dtype(np.float32 if small else np.float64)
 
 
-@image_filter(dtype=_float_like, values=_values)
+def _bytes(p: SimpleNamespace, core: tuple[int, ...], dtype: np.dtype) -> int:
+    """Return working memory: wide integers are looked up by their places in the table."""
+    return 24 * math.prod(core) if dtype.kind in "iu" and dtype.itemsize > _SMALL else 0
+
+
+@image_filter(dtype=_float_like, values=_values, memory=_bytes)
 def equalize_hist(
     block: np.ndarray,
     mask: Any = None,
@@ -113,4 +119,6 @@ def _map_bins(block: np.ndarray, found: Histogram) -> np.ndarray:
     edges = found.bin_edges
     centres = (edges[:, :-1] + edges[:, 1:]) / 2
     total = np.cumsum(found.counts, axis=1)
-    return counting.interpolate(block, centres, total / total[:, -1:].astype(np.float64))
+    shares = total / total[:, -1:].astype(np.float64)
+    small = block.dtype.kind == "f" and block.dtype.itemsize < centres.dtype.itemsize
+    return counting.interpolate(block, centres, shares, np.float32 if small else np.float64)

@@ -16,7 +16,7 @@ from chunkfilt.kernels._common import jit
 
 __all__ = ["combine_checksums", "format_checksum", "image_checksum"]
 
-_MAX_AXES = 6
+_MAX_AXES = 32
 _WORD = 1 << 64
 # The golden ratio of 2**64 spreads the places; the multipliers are those of splitmix64.
 _PLACE = np.uint64(0x9E3779B97F4A7C15)

@@ -19,14 +19,19 @@ from chunkfilt.errors import InputError, RunError
 __all__ = ["SCHEDULERS", "Executor", "available_cores", "make_executor"]
 
 SCHEDULERS = ("serial", "threads", "distributed")
-_AHEAD = 2
+_AHEAD, _PATIENCE = 2, 60
 Task = Callable[[int], Any]
 
 
 class Executor(Protocol):
-    """Runs ``task(index)`` for every index below `count`."""
+    """Runs ``task(index)`` for every index below `count`.
+
+    `workers` tasks run at the same time, `tasks_per_process` of them in one process, whose memory
+    they share.
+    """
 
     workers: int
+    tasks_per_process: int
 
     def execute(self, task: Task, count: int) -> Iterator[tuple[int, Any]]:
         """Yield ``(index, result)`` in the order in which the tasks end."""
@@ -40,7 +45,7 @@ class Executor(Protocol):
 class Serial:
     """One task after the other: the reference."""
 
-    workers = 1
+    workers = tasks_per_process = 1
 
     def execute(self, task: Task, count: int) -> Iterator[tuple[int, Any]]:
         """Yield the results in the order of the indices."""
@@ -55,7 +60,7 @@ class Threads:
     """Threads of this process; kernels and codecs release the interpreter's lock."""
 
     def __init__(self, workers: int) -> None:
-        self.workers = workers
+        self.workers = self.tasks_per_process = workers
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="chunkfilt")
 
     def execute(self, task: Task, count: int) -> Iterator[tuple[int, Any]]:
@@ -111,15 +116,19 @@ class Distributed:
                 message = f"no dask scheduler answers at {address!r}: {error}"
                 raise InputError(message) from error
             self._stack.enter_context(self.client)
-        self.workers = max(len(self.client.scheduler_info(n_workers=-1)["workers"]), 1)
+        found = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        threads = [worker["nthreads"] for worker in found]
+        self.workers, self.tasks_per_process = max(sum(threads), 1), max([1, *threads])
 
     def execute(self, task: Task, count: int) -> Iterator[tuple[int, Any]]:
         """Yield results as they come; the task itself travels to every worker once."""
         from distributed import as_completed
+        from distributed import wait as wait_for
 
         shared = self.client.scatter(task, broadcast=True, hash=False)
         upcoming = iter(range(count))
         indices: dict[str, int] = {}
+        pending: dict[str, Any] = {}
         ended = as_completed([], loop=self.client.loop)
 
         def submit() -> None:
@@ -127,19 +136,24 @@ class Distributed:
             if index is not None:
                 future = self.client.submit(_call, shared, index, pure=False, retries=2)
                 indices[future.key] = index
+                pending[future.key] = future
                 ended.add(future)
 
-        slots = sum(
-            w["nthreads"] for w in self.client.scheduler_info(n_workers=-1)["workers"].values()
-        )
-        for _ in range(min(count, max(slots, 1) * _AHEAD)):
-            submit()
-        for future in ended:
-            if future.status != "finished":
-                self._raise(future)
-            yield indices.pop(future.key), future.result()
-            future.release()
-            submit()
+        try:
+            for _ in range(min(count, self.workers * _AHEAD)):
+                submit()
+            for future in ended:
+                if future.status != "finished":
+                    self._raise(future)
+                pending.pop(future.key)
+                yield indices.pop(future.key), future.result()
+                future.release()
+                submit()
+        finally:
+            # A block that is still being written must not outlive the run.
+            if pending:
+                with contextlib.suppress(Exception):
+                    wait_for(list(pending.values()), timeout=_PATIENCE)
 
     def close(self) -> None:
         """Disconnect, and stop the cluster if it was started here."""

@@ -16,6 +16,7 @@ __all__ = [
     "PassStarted",
     "Report",
     "RunFinished",
+    "RunStopped",
     "bar",
     "json_lines",
     "lines",
@@ -53,7 +54,14 @@ class RunFinished:
     checksums: dict[str, str]
 
 
-Event = PassStarted | BlockDone | RunFinished
+@dataclass(frozen=True)
+class RunStopped:
+    """A pass ended before its last block: an error, or someone stopped it."""
+
+    reason: str
+
+
+Event = PassStarted | BlockDone | RunFinished | RunStopped
 Report = Callable[[Event], None]
 
 
@@ -80,6 +88,8 @@ def lines(stream: TextIO | None = None, every: float = 5.0) -> Report:
     def report(event: Event) -> None:
         if isinstance(event, PassStarted):
             text = f"pass {event.number} of {event.passes}: {', '.join(event.computes)}"
+        elif isinstance(event, RunStopped):
+            return
         elif isinstance(event, RunFinished):
             text = f"done in {event.seconds:.1f} s: {event.path}"
         elif event.done == event.blocks or time.monotonic() - last[0] >= every:

@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from chunkfilt.engine.costing import kept_chunks
 from chunkfilt.engine.graph import ImageNode, Value, topological
 from chunkfilt.engine.plan import MEMORY_OVERHEAD, Layout, Plan, make_plan
 from chunkfilt.engine.values import lay_rows
-from chunkfilt.errors import ChunkfiltError, InputError, RunError
+from chunkfilt.errors import InputError, RunError
 from chunkfilt.grid import Blocks, Region
 from chunkfilt.kernels.checksum import format_checksum
 from chunkfilt.runtime import provenance
@@ -42,7 +43,6 @@ __all__ = ["RunOptions", "RunResult", "compute", "plan_run", "run", "values_of"]
 
 DEFAULT_MEMORY = 2 << 30
 _SMALL_JSON = 64 * 1024
-_KEPT_CHUNK = 1024
 # What kernels from the cache, codecs and zarr's event loop add when they are first used (measured:
 # 72 MiB for four filters, and some 50 MiB that codecs hold). Compiling, once on a machine, takes
 # some 100 MiB more.
@@ -100,8 +100,12 @@ def plan_run(
     outputs: Mapping[str, ImageNode | Value],
     output: OutputOptions | None = None,
     options: RunOptions | None = None,
+    *,
+    workers: int | None = None,
 ) -> tuple[Plan, dict[str, ArrayLayout]]:
     """Return the plan of a run and the layout of its output arrays; nothing is computed.
+
+    `workers` is the number of tasks that share a process, where a cluster has told it.
 
     Raises
     ------
@@ -127,7 +131,7 @@ def plan_run(
         outputs,
         cut,
         budget=options.budget,
-        workers=options.tasks_per_process,
+        workers=workers or options.tasks_per_process,
         base=process_memory() + _LOADED_LATER,
         notes=dict.fromkeys(notes),
     )
@@ -169,34 +173,27 @@ def run(
     output, options = output or OutputOptions(), options or RunOptions()
     started = time.perf_counter()
     place = check_run(outputs, path, output)
-    plan, layouts = plan_run(outputs, output, options)
-    if any(isinstance(node, Value) for node in outputs.values()):
-        _refuse_empty(plan)
     with _executor(options) as executor:
-        remove_output(place)
-        record = provenance.record(outputs, document)
-        arrays = create_output(place, layouts, group=group, attributes={"chunkfilt": record})
-        _write_run(place, plan, record, {})
+        plan, layouts = plan_run(outputs, output, options, workers=executor.tasks_per_process)
+        if any(isinstance(node, Value) for node in outputs.values()):
+            _refuse_empty(plan)
         try:
+            remove_output(place)
+            record = provenance.record(outputs, value_document(document))
+            arrays = create_output(place, layouts, group=group, attributes={"chunkfilt": record})
+            _write_run(place, plan, record, {})
             steps = plan.steps if plan.blocks else ()
             found, checksums = run_passes(steps, arrays, executor, report, keep=_keeper(place))
+            texts = {name: format_checksum(checksums.get(name, 0)) for name in layouts}
+            tables = _store_values(place, outputs, found)
+            record |= {"finished": True, "checksums": texts, **tables}
+            seconds = time.perf_counter() - started
+            _write_run(place, plan, record, {"seconds": round(seconds, 3), **provenance.machine()})
+            write_attributes(place, {"chunkfilt": record})
         except Exception as error:
             raise _stopped(error, place) from error
         finally:
             shutil.rmtree(run_folder(place) / "intermediate", ignore_errors=True)
-    texts = {name: format_checksum(checksums.get(name, 0)) for name in layouts}
-    tables = _store_values(
-        place,
-        {
-            name: lay_rows(found[node], node.table_shape)
-            for name, node in outputs.items()
-            if isinstance(node, Value)
-        },
-    )
-    record |= {"finished": True, "checksums": texts, **tables}
-    write_attributes(place, {"chunkfilt": record})
-    seconds = time.perf_counter() - started
-    _write_run(place, plan, record, {"seconds": round(seconds, 3), **provenance.machine()})
     report(RunFinished(str(path), seconds, texts))
     return RunResult(place, plan, texts, seconds, tables.get("values", {}))
 
@@ -285,12 +282,7 @@ def _keeper(place: Path) -> Callable[[ImageNode, Blocks], ZarrImage]:
 
     def keep(node: ImageNode, grid: Blocks) -> ZarrImage:
         folder = run_folder(place) / "intermediate" / f"{next(count)}.zarr"
-        side = zip(grid.block, node.spec.shape, node.spec.grid, strict=True)
-        chunks = tuple(
-            min(_KEPT_CHUNK, b) if a in node.spec.spatial and b % _KEPT_CHUNK == 0 else min(b, n)
-            for b, n, a in side
-        )
-        layout = ArrayLayout(node.spec, chunks, None, None)
+        layout = ArrayLayout(node.spec, kept_chunks(node.spec, grid.block), None, None)
         return create_output(folder, {"": layout}, group=False, attributes={})[""]
 
     return keep
@@ -324,16 +316,19 @@ def _refuse_empty(plan: Plan) -> None:
         raise InputError(message)
 
 
-def _store_values(place: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+def _store_values(
+    place: Path, outputs: Mapping[str, ImageNode | Value], found: Mapping[Value, Any]
+) -> dict[str, Any]:
     """Store values: in the attributes where they are small, as tables beside the arrays if not."""
     small: dict[str, Any] = {}
     tables: dict[str, str] = {}
-    for name, value in values.items():
-        written = value_document(value)
-        if len(json.dumps(written)) <= _SMALL_JSON:
-            small[name] = written
-        else:
-            tables[name] = write_table(place, name, value)
+    for name, node in outputs.items():
+        if isinstance(node, Value):
+            written = value_document(lay_rows(found[node], node.table_shape))
+            if len(json.dumps(written)) <= _SMALL_JSON:
+                small[name] = written
+            else:
+                tables[name] = write_table(place, name, found[node])
     stored = {"values": small, "tables": tables}
     return {key: held for key, held in stored.items() if held}
 
@@ -349,9 +344,6 @@ def _write_run(
     temporary.replace(folder / "run.json")
 
 
-def _stopped(error: Exception, place: Path) -> ChunkfiltError:
-    left = f"{place} stays, marked unfinished"
-    if isinstance(error, InputError):
-        # A value found a fault in the pixels themselves: the user's to mend, hence exit code 2.
-        return type(error)(f"{error}; {left}") if type(error) is InputError else error
-    return RunError(f"{error}; {left}" if str(error) else f"{type(error).__name__}; {left}")
+def _stopped(error: Exception, place: Path) -> RunError:
+    what = str(error) or type(error).__name__
+    return RunError(f"{what}; {place} stays, marked unfinished")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ def value_document(value: Any) -> Any:
     """Return a value as JSON has it: named tuples as mappings, arrays as lists, NaN as null."""
     if hasattr(value, "_asdict"):
         return {name: value_document(part) for name, part in value._asdict().items()}
+    if isinstance(value, dict):
+        return {name: value_document(part) for name, part in value.items()}
     if isinstance(value, (tuple, list)):
         return [value_document(part) for part in value]
     if isinstance(value, np.ndarray):
@@ -26,22 +29,22 @@ def value_document(value: Any) -> Any:
     return value
 
 
-def write_table(place: Path, name: str, value: Any) -> str:
-    """Write a value's arrays as columns of ``tables/NAME.csv``; return the path within `place`.
+def write_table(place: Path, name: str, table: Any) -> str:
+    """Write a value's table as ``tables/NAME.csv``; return the path within `place`.
 
-    Rows are the arrays' entries in C order; shorter columns end early.
+    For every row of the table (batch index, in C order) its arrays' entries one below the other,
+    in C order; shorter columns end early. The column ``row`` is left out where there is one row.
     """
-    parts = value._asdict() if hasattr(value, "_asdict") else {name: value}
-    columns = {key: np.asarray(part).ravel() for key, part in parts.items()}
+    parts = table._asdict() if hasattr(table, "_asdict") else {name: table}
+    rows = len(next(iter(parts.values())))
     folder = place / "tables"
     folder.mkdir(exist_ok=True)
     file = folder / f"{name}.csv"
     with file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
-        writer.writerow(columns)
-        longest = max(len(column) for column in columns.values())
-        for row in range(longest):
-            writer.writerow(
-                [column[row].item() if row < len(column) else "" for column in columns.values()]
-            )
+        writer.writerow([*(["row"] if rows > 1 else []), *parts])
+        for row in range(rows):
+            columns = [np.ravel(np.asarray(part[row])).tolist() for part in parts.values()]
+            for entries in itertools.zip_longest(*columns, fillvalue=""):
+                writer.writerow([*([row] if rows > 1 else []), *entries])
     return f"tables/{name}.csv"

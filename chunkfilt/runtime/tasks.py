@@ -10,13 +10,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from chunkfilt.engine.costing import Pass
-from chunkfilt.engine.evaluate import Patch, chunk_value, evaluate, extract
+from chunkfilt.engine.evaluate import Patch, chunk_value, evaluate, extract, rows_within
 from chunkfilt.engine.graph import ImageNode, Node, Source, Value, behind, is_image, substitute
 from chunkfilt.engine.values import join_rows, row_numbers, take_rows
 from chunkfilt.grid import Blocks, Region, Runs
 from chunkfilt.kernels.checksum import combine_checksums, image_checksum
 from chunkfilt.runtime.executors import Executor
-from chunkfilt.runtime.progress import BlockDone, PassStarted, Report
+from chunkfilt.runtime.progress import BlockDone, PassStarted, Report, RunStopped
 
 __all__ = ["BlockTask", "Store", "run_passes"]
 
@@ -40,7 +40,7 @@ class BlockTask:
     images: Mapping[str, tuple[ImageNode, Store]]
     grid: Blocks
     known: Mapping[Value, Any]
-    checksum: bool
+    summed: frozenset[str]
 
     def __call__(self, index: int) -> tuple[list[Any], dict[str, int]]:
         """Return one partial for each value, and one checksum for each image."""
@@ -52,7 +52,7 @@ class BlockTask:
             region = node.spec.from_grid(here)
             data = extract(node, patches[node], region)
             store.write(region, data)
-            if self.checksum:
+            if name in self.summed:
                 sums[name] = image_checksum(data, region.start, node.spec.shape)
         return partials, sums
 
@@ -71,7 +71,8 @@ class BlockTask:
         blocks = [
             extract(one, patches[one], region) if is_image(one) else one for one in value.inputs
         ]
-        taken = {name: patches[one].data for name, one in value.values.items()}
+        batch = [region.runs[a] for a in value.batch]
+        taken = {n: rows_within(one, patches[one], batch) for n, one in value.values.items()}
         if not value.per_batch:
             taken = {n: take_rows(table, np.zeros(1, np.intp)) for n, table in taken.items()}
         return chunk_value(value, blocks, taken)
@@ -159,17 +160,21 @@ def run_passes(
             {**images, **kept},
             step.grid,
             {_as(value, swap): table for value, table in found.items()},
-            checksum,
+            frozenset(images) if checksum else frozenset(),
         )
         totals |= dict.fromkeys(images, 0)
         tables = [_Tables(value, step.grid) for value in values]
         count = _counter(report, PassStarted(number, len(passes), step.names, len(step.grid)))
-        for index, (partials, sums) in executor.execute(task, len(step.grid)):
-            for table, partial in zip(tables, partials, strict=True):
-                table.add(index, partial)
-            for name in images if checksum else ():
-                totals[name] = combine_checksums(totals[name], sums[name])
-            count(step.grid[index].size)
+        try:
+            for index, (partials, sums) in executor.execute(task, len(step.grid)):
+                for table, partial in zip(tables, partials, strict=True):
+                    table.add(index, partial)
+                for name, total in sums.items():
+                    totals[name] = combine_checksums(totals[name], total)
+                count(step.grid[index].size)
+        except BaseException as error:
+            report(RunStopped(str(error) or type(error).__name__))
+            raise
         found.update({value: t.table() for value, t in zip(values, tables, strict=True)})
         if kept:
             sources: dict[Node, Node] = {n: Source(n.spec, store) for n, store in kept.values()}

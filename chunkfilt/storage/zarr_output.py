@@ -177,7 +177,10 @@ def remove_output(path: Path) -> None:
         if place.is_symlink():
             place.unlink()
         elif place.exists():
-            shutil.rmtree(place)
+            # Out of sight in one step: half removed, it would look like a finished output.
+            doomed = place.with_name(f".{place.name[:200]}.removed-{os.getpid()}")
+            place.rename(doomed)
+            shutil.rmtree(doomed)
 
 
 def create_output(

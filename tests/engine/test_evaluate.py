@@ -397,3 +397,14 @@ def test_floats_next_to_the_end_of_64_bits_do_not_wrap(dtype):
     floats = np.array([below, float(limit), np.nextafter(float(limit), np.inf)])
     result = cast(floats, np.dtype(dtype))
     assert result.tolist() == [int(below), limit, limit]
+
+
+def test_a_value_within_the_block_beside_a_filter_along_the_batch_axis():
+    data = np.random.default_rng(5).integers(0, 50, (6, 9, 8)).astype("uint8")
+    image = source(data)
+    equal = bind(find_filter("equalize_hist"), [image], {"axes": ("y", "x")})
+    across = bind(find_filter("median"), [image], {"axes": ("z",), "size": 3})
+    both = bind(find_filter("subtract"), [equal, across], {})
+    whole = evaluate_region(both, Region.whole(both.spec.shape))
+    for block in Blocks(both.spec.shape, (2, 9, 8)):
+        np.testing.assert_array_equal(evaluate_region(both, block), whole[block.slices])

@@ -200,11 +200,11 @@ def test_a_damaged_input_chunk_stops_the_run(tmp_path, make_store, make_pixels):
     assert zarr.open_array(str(tmp_path / "o.zarr")).attrs["chunkfilt"]["finished"] is False
 
 
-def test_pixels_a_value_cannot_take_are_the_users_to_mend(tmp_path, make_store):
+def test_pixels_a_value_cannot_take_stop_the_run_with_the_reason(tmp_path, make_store):
     data = np.ones((9, 9))
     data[3, 3] = np.nan
     image = cf.equalize_hist(cf.open(make_store(tmp_path / "in.zarr", data)))
-    with pytest.raises(InputError, match="1 NaN or infinite pixels"):
+    with pytest.raises(RunError, match=r"1 NaN or infinite pixels.*marked unfinished"):
         image.save(tmp_path / "o.zarr", progress=False)
 
 
@@ -308,3 +308,48 @@ def test_a_local_run_imports_no_dask(sources, tmp_path):
         print(sorted({m.partition(".")[0] for m in sys.modules} & {"dask", "distributed"}))
     """
     assert python(code, sources[0]["a"], tmp_path / "o")[-1] == "[]"
+
+
+def test_one_store_opened_twice_is_one_input(sources, tmp_path):
+    path = sources[0]["a"]
+    both = cf.open(path) - cf.mean(cf.open(path), size=3)
+    result = both.save(tmp_path / "o.zarr", progress=False)
+    record = zarr.open_array(str(result.path)).attrs["chunkfilt"]
+    assert record["job"]["steps"][1]["input"] == ["source", "mean"]
+    again = cf.from_yaml(_written(both, tmp_path / "job.yaml"))
+    np.testing.assert_array_equal(again[...], both[...])
+
+
+def _written(image, path):
+    cf.to_yaml(image, path)
+    return path
+
+
+def test_large_tables_of_stacks_have_a_column_for_the_row(tmp_path, make_store):
+    data = np.random.default_rng(1).integers(0, 60000, (2, 90, 90)).astype("uint16")
+    image = cf.open(make_store(tmp_path / "in.zarr", data, dims="tyx"))
+    assert image.spatial == ("y", "x")
+    cf.save(cf.unique_counts(image), tmp_path / "o.zarr", progress=False)
+    with (tmp_path / "o.zarr" / "tables" / "unique_counts.csv").open() as stream:
+        head, *rows = list(csv.reader(stream))
+    assert head == ["row", "values", "counts"]
+    for row in (0, 1):
+        values, counts = np.unique(data[row], return_counts=True)
+        mine = [entry for entry in rows if int(entry[0]) == row]
+        assert [int(entry[1]) for entry in mine] == values.tolist()
+        assert [int(entry[2]) for entry in mine] == counts.tolist()
+
+
+def test_a_parameter_that_is_no_number_is_recorded_as_json(sources, tmp_path):
+    image = cf.mean(cf.open(sources[0]["a"]), mode="constant", cval=float("nan"))
+    result = image.save(tmp_path / "o.zarr", progress=False)
+    text = (result.path / "zarr.json").read_text()
+    assert "NaN" not in text
+    assert np.isnan(cf.open(result.path)[0, 0])
+
+
+def test_seven_axes(tmp_path, make_store, make_pixels):
+    path = make_store(tmp_path / "in.zarr", make_pixels((2, 1, 2, 9, 9)), dims="tczyx")
+    bank = cf.gabor_bank(cf.open(path), frequencies=[0.2, 0.4], thetas=[0.0], axes=("y", "x"))
+    result = bank.save(tmp_path / "o.zarr", progress=False)
+    assert zarr.open_array(str(result.path)).shape == (2, 1, 2, 1, 2, 9, 9)
