@@ -67,8 +67,8 @@ def save(images: Images, path: str | os.PathLike[str], **options: Any) -> RunRes
     **options
         ``chunks``, ``shards`` (pixels along the image's axes), ``compressor`` (``{"zstd": 3}``,
         ``"none"``), ``overwrite``; ``scheduler`` ("threads", "serial", "distributed"),
-        ``address``, ``workers``, ``memory`` (per process, default "2 GiB"); ``progress``
-        (default True).
+        ``address``, ``workers``, ``memory`` (per process; default 2 GiB, more in a process
+        that holds much already); ``progress`` (default True).
 
     Returns
     -------

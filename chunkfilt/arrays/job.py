@@ -259,7 +259,10 @@ def _whole(node: ImageNode, size: int, about: str) -> Picture:
     spec = node.spec
     shown = [spec.shape[a] for a in (spec.spatial or tuple(range(spec.ndim)))[-2:]]
     factor = max([1, *(-(-n // size) for n in shown)])
-    plane = {axis: (at, at + 1) for axis, at in plane_index(spec.shape, spec.spatial).items()}
+    index = plane_index(spec.shape, spec.spatial)
+    plane = {axis: (at, at + 1) for axis, at in index.items()}
+    if index:
+        about += " at " + ", ".join(f"{spec.axes[axis]} {at}" for axis, at in index.items())
     if factor == 1:
         data = compute_node(crop(node, plane))
         return Picture(_plane(data, spec), f"{about}: the whole image")
