@@ -1,34 +1,33 @@
 """What a candidate block costs, in time and in memory; the planner chooses by it.
 
-The costing walks the graph as the evaluator will, for a block in the middle and at both ends of
-the image, and adds up what is alive at every step.  Integers and rough nanoseconds: no pixel.
+Blocks in the middle and at both ends of the image stand for all of them.  Integers and rough
+nanoseconds: no pixel.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
 import numpy as np
 
-from chunkfilt.engine.evaluate import demand
+from chunkfilt.engine.evaluate import demand, wanted_runs
 from chunkfilt.engine.graph import (
     Filtered,
     ImageNode,
     Node,
     Source,
     Value,
-    behind,
-    is_image,
     substitute,
     topological,
     value_depths,
 )
+from chunkfilt.engine.memory import chunk_bytes, pixels_of, table_bytes, task_bytes
 from chunkfilt.errors import BudgetError
-from chunkfilt.grid import Blocks, ImageSpec, Region, Runs, round_up, run_length
+from chunkfilt.grid import Blocks, ImageSpec, Region, Runs, round_up
 from chunkfilt.words import format_bytes, format_shape
 
 __all__ = ["Costing", "Layout", "Pass", "kept_chunks"]
@@ -156,13 +155,13 @@ class Costing:
         for one, targets, known in self._followed(passes):
             # Values of an image of another shape are planned by themselves.
             for region in _samples(one.grid) if self._own(one.grid.shape) else ():
-                terms, step = _task(targets, region, known)
+                terms, step = task_bytes(targets, region, known)
                 if sum(terms.values()) > sum(peak.values()):
                     peak, where = terms, step
             sources = [n for n in topological(targets) if isinstance(n, Source)]
-            chunk = max(chunk, *(_chunk_bytes(source) for source in sources), 0)
+            chunk = max(chunk, *(chunk_bytes(source) for source in sources), 0)
         peak["codec buffers"] = 3 * chunk
-        tables = sum(_table_bytes(value) for value in swept)
+        tables = sum(table_bytes(value) for value in swept)
         scaled = {name: int(size * self.workers * _SLACK) for name, size in peak.items()}
         # The values themselves, and the partials of the blocks that are under way.
         held = tables * (1 + 2 * self.workers)
@@ -183,11 +182,11 @@ class Costing:
             region = _samples(one.grid)[0]
             if region.size == 0:
                 continue
-            order, runs = demand(_wanted(targets, region), dict.fromkeys(known))
+            order, runs = demand(wanted_runs(targets, region), dict.fromkeys(known))
             share = math.prod(one.grid.shape) / region.size
             for node in order:
                 if isinstance(node, Source):
-                    read = _pixels(runs[id(node)]) * share
+                    read = pixels_of(runs[id(node)]) * share
                     total += read * node.spec.dtype.itemsize
                     worst = max(worst, read / max(node.spec.size, 1))
         return int(total), worst
@@ -205,7 +204,7 @@ class Costing:
         times: Counter[Node] = Counter()
         for one, targets, known in self._followed(passes):
             region = _samples(one.grid)[0]
-            times.update(demand(_wanted(targets, region), dict.fromkeys(known))[0])
+            times.update(demand(wanted_runs(targets, region), dict.fromkeys(known))[0])
         again = [n.filter.name for n, k in times.items() if k > 1 and isinstance(n, Filtered)]
         if again and not kept:
             compared = self.keep and self._keepable(passes)
@@ -255,7 +254,7 @@ class Costing:
         total = 0.0
         for one, targets, known in self._followed(passes):
             region = _samples(one.grid)[0]
-            order, runs = demand(_wanted(targets, region), dict.fromkeys(known))
+            order, runs = demand(wanted_runs(targets, region), dict.fromkeys(known))
             spent = self.overhead
             for node in order:
                 spent += _node_time(node, runs[id(node)])
@@ -316,125 +315,22 @@ def _samples(blocks: Blocks) -> list[Region]:
     return [blocks[i] for i in dict.fromkeys((middle, 0, len(blocks) - 1))]
 
 
-def _wanted(targets: Iterable[Node], region: Region) -> dict[Node, Sequence[Runs]]:
-    wanted: dict[Node, Sequence[Runs]] = {}
-    for node in targets:
-        spec = node.image.spec if isinstance(node, Value) else node.spec
-        runs = spec.from_grid(region).runs
-        if not isinstance(node, Value):
-            wanted[node] = runs
-            continue
-        for one in behind(node):
-            wanted[one] = [runs[a] for a in node.batch] if isinstance(one, Value) else runs
-    return wanted
-
-
-def _task(
-    targets: Iterable[Node], region: Region, known: Iterable[Value]
-) -> tuple[dict[str, int], str]:
-    """Follow the evaluator through one block; return what is alive at the worst step."""
-    held = dict.fromkeys(known)
-    targets = list(targets)
-    wanted = _wanted(targets, region)
-    order, runs = demand(wanted, held)
-    left = Counter(id(one) for n in order if n not in held for one in behind(n))
-    alive: dict[int, tuple[str, int]] = {}
-    worst: dict[str, int] = {}
-    where = "reading"
-    for node in order:
-        alive[id(node)] = _patch_bytes(node, runs[id(node)], node in wanted)
-        terms: Counter[str] = Counter({"kernel": _kernel_bytes(node, runs[id(node)])})
-        for name, bytes_held in alive.values():
-            terms[name] += bytes_held
-        if sum(terms.values()) > sum(worst.values()):
-            worst, where = dict(terms), getattr(getattr(node, "filter", None), "name", where)
-        for one in () if node in held else behind(node):
-            left[id(one)] -= 1
-            if not left[id(one)] and one not in wanted:
-                del alive[id(one)]
-    # A value's kernel reads contiguous copies of what has been computed for it.
-    read = sum(
-        _pixels(runs[id(one)]) * one.spec.dtype.itemsize
-        for node in targets
-        if isinstance(node, Value)
-        for one in node.inputs
-        if is_image(one)
-    )
-    if read:
-        terms = Counter({"kernel": read})
-        for name, bytes_held in alive.values():
-            terms[name] += bytes_held
-        worst = max(worst, dict(terms), key=lambda held: sum(held.values()))
-    order_of = ("input with halo", "intermediates", "kernel", "output")
-    return {name: worst[name] for name in order_of if worst.get(name)}, where
-
-
-def _table_bytes(value: Value) -> int:
-    rule = value.filter.rules.memory
-    if rule is None:
-        return 64 * value.rows
-    return rule(value.resolved, (value.rows,), value.block_dtype)
-
-
 def _node_time(node: Node, runs: Sequence[Runs]) -> float:
     if isinstance(node, Source):
         return _decoded(node, runs) * (_READ_PIXEL + _READ_BYTE * node.spec.dtype.itemsize)
     if isinstance(node, Filtered):
         rule = node.filter.rules.cost
         each = _NODE if rule is None else rule(node.resolved, node.prepared)
-        return _pixels(node.strip(runs)) * each
+        return pixels_of(node.strip(runs)) * each
     return 0.0
-
-
-def _pixels(runs: Sequence[Runs]) -> int:
-    return math.prod(run_length(along) for along in runs)
 
 
 def _decoded(source: Source, runs: Sequence[Runs]) -> int:
     """Return the pixels of all the chunks that runs touch."""
     chunks = getattr(source.reader, "chunks", None)
     if chunks is None:
-        return _pixels(runs)
+        return pixels_of(runs)
     touched = 1
     for along, chunk in zip(runs, chunks, strict=True):
         touched *= sum(round_up(b, chunk) - a // chunk * chunk for a, b in along)
     return touched
-
-
-def _chunk_bytes(source: Source) -> int:
-    chunks = getattr(source.reader, "chunks", None)
-    return math.prod(chunks) * source.spec.dtype.itemsize if chunks else 0
-
-
-def _patch_bytes(node: Node, runs: Sequence[Runs], wanted: bool) -> tuple[str, int]:
-    if isinstance(node, Value):
-        return "intermediates", 0
-    size = _pixels(runs) * node.spec.dtype.itemsize
-    if isinstance(node, Source):
-        return "input with halo", size
-    return ("output" if wanted else "intermediates"), size
-
-
-def _kernel_bytes(node: Node, runs: Sequence[Runs]) -> int:
-    """Return what a node needs beside its inputs and its result.
-
-    The block with its halo is a copy at the image's edge and behind other nodes; extending it
-    along one axis after the other takes a second one, before there is a result.  A result in
-    another dtype than the kernel's is copied by the cast.
-    """
-    if not isinstance(node, Filtered):
-        return 0
-    own = [run_length(along) for along in node.strip(runs)]
-    grown = [n + sum(h) for n, h in zip(own, node.halo, strict=True)]
-    images = [one for one in node.inputs if is_image(one)]
-    needed = sum(math.prod(own) * one.spec.dtype.itemsize for one in images)
-    if node.filter.kind == "neighbourhood":
-        block = math.prod(grown) * node.block_dtype.itemsize
-        needed = block + max(block - _pixels(runs) * node.spec.dtype.itemsize, 0)
-    core = (math.prod(own[a] for a in node.batch), *(own[a] for a in node.spatial))
-    if node.filter.rules.memory is not None:
-        needed += node.filter.rules.memory(node.resolved, core, node.block_dtype)
-    natural = node.params.get("dtype")
-    if natural is not None:
-        needed += 2 * _pixels(runs) * 8
-    return int(needed)

@@ -9,7 +9,7 @@ this is the specification of chunkfilt; every other way of running is compared w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,7 @@ __all__ = [
     "evaluate",
     "evaluate_region",
     "extract",
+    "wanted_runs",
 ]
 
 
@@ -93,6 +94,20 @@ def demand(
         for value in getattr(node, "values", {}).values():
             ask(value, batch_runs if isinstance(node, Filtered) else runs[id(node)])
     return [node for node in order if id(node) in runs], runs
+
+
+def wanted_runs(targets: Iterable[Node], region: Region) -> dict[Node, Sequence[Runs]]:
+    """Return what a block must evaluate for its targets: images themselves, a value's inputs."""
+    wanted: dict[Node, Sequence[Runs]] = {}
+    for node in targets:
+        spec = node.image.spec if isinstance(node, Value) else node.spec
+        runs = spec.from_grid(region).runs
+        if not isinstance(node, Value):
+            wanted[node] = runs
+            continue
+        for one in behind(node):
+            wanted[one] = [runs[a] for a in node.batch] if isinstance(one, Value) else runs
+    return wanted
 
 
 def evaluate(

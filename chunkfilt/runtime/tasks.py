@@ -10,10 +10,17 @@ from typing import Any, Protocol
 import numpy as np
 
 from chunkfilt.engine.costing import Pass
-from chunkfilt.engine.evaluate import Patch, chunk_value, evaluate, extract, rows_within
-from chunkfilt.engine.graph import ImageNode, Node, Source, Value, behind, is_image, substitute
+from chunkfilt.engine.evaluate import (
+    Patch,
+    chunk_value,
+    evaluate,
+    extract,
+    rows_within,
+    wanted_runs,
+)
+from chunkfilt.engine.graph import ImageNode, Node, Source, Value, is_image, substitute
 from chunkfilt.engine.values import join_rows, row_numbers, take_rows
-from chunkfilt.grid import Blocks, Region, Runs
+from chunkfilt.grid import Blocks, Region
 from chunkfilt.kernels.checksum import combine_checksums, image_checksum
 from chunkfilt.runtime.executors import Executor
 from chunkfilt.runtime.progress import BlockDone, PassStarted, Report, RunStopped
@@ -45,7 +52,8 @@ class BlockTask:
     def __call__(self, index: int) -> tuple[list[Any], dict[str, int]]:
         """Return one partial for each value, and one checksum for each image."""
         here = self.grid[index]
-        patches = evaluate(self._wanted(here), self.known)
+        targets = [*(node for node, _ in self.images.values()), *self.values]
+        patches = evaluate(wanted_runs(targets, here), self.known)
         partials = [self._partial(value, here, patches) for value in self.values]
         sums = {}
         for name, (node, store) in self.images.items():
@@ -55,16 +63,6 @@ class BlockTask:
             if name in self.summed:
                 sums[name] = image_checksum(data, region.start, node.spec.shape)
         return partials, sums
-
-    def _wanted(self, here: Region) -> dict[Node, Sequence[Runs]]:
-        wanted: dict[Node, Sequence[Runs]] = {}
-        for node, _ in self.images.values():
-            wanted[node] = node.spec.from_grid(here).runs
-        for value in self.values:
-            runs = value.image.spec.from_grid(here).runs
-            for one in behind(value):
-                wanted[one] = [runs[a] for a in value.batch] if isinstance(one, Value) else runs
-        return wanted
 
     def _partial(self, value: Value, here: Region, patches: Mapping[Node, Patch]) -> Any:
         region = value.image.spec.from_grid(here)
