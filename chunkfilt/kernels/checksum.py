@@ -16,7 +16,6 @@ from chunkfilt.kernels._common import jit
 
 __all__ = ["combine_checksums", "format_checksum", "image_checksum"]
 
-_MAX_AXES = 32
 _WORD = 1 << 64
 # The golden ratio of 2**64 spreads the places; the multipliers are those of splitmix64.
 _PLACE = np.uint64(0x9E3779B97F4A7C15)
@@ -32,7 +31,7 @@ def image_checksum(block: NDArray[Any], origin: Sequence[int], shape: Sequence[i
     Parameters
     ----------
     block : ndarray
-        Up to six axes, any layout; bool, integers, floats to 64 bits, complex (two floats).
+        Any number of axes, any layout; bool, integers, floats to 64 bits, complex (two floats).
     origin : sequence of int
         Image coordinates of the first pixel of the block.
     shape : sequence of int
@@ -46,7 +45,7 @@ def image_checksum(block: NDArray[Any], origin: Sequence[int], shape: Sequence[i
     Raises
     ------
     ValueError
-        If the box does not lie in the image, or has more than six axes.
+        If the box does not lie in the image.
     TypeError
         If the dtype is not one of the above.
 
@@ -81,8 +80,8 @@ def image_checksum(block: NDArray[Any], origin: Sequence[int], shape: Sequence[i
 
 def _check_box(block: NDArray[Any], start: list[int], whole: list[int]) -> None:
     """Refuse a box outside its image and a dtype that has no plain bits."""
-    if not block.ndim == len(start) == len(whole) <= _MAX_AXES:
-        raise ValueError(f"block, origin and shape must have the same axes, {_MAX_AXES} at most")
+    if not block.ndim == len(start) == len(whole):
+        raise ValueError("block, origin and shape must have the same axes")
     for o, n, extent in zip(start, block.shape, whole, strict=True):
         if o < 0 or o + n > extent:
             raise ValueError(f"box {block.shape} at {start} is not inside the image {whole}")

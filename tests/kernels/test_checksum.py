@@ -150,7 +150,5 @@ def test_errors():
         image_checksum(np.zeros((3, 3)), (2, 0), (4, 5))
     with pytest.raises(ValueError, match="same axes"):
         image_checksum(np.zeros((3, 3)), (0,), (4, 5))
-    with pytest.raises(ValueError, match="6 at most"):
-        image_checksum(np.zeros((1,) * 7), (0,) * 7, (1,) * 7)
     with pytest.raises(TypeError, match="object"):
         image_checksum(np.array([None]), (0,), (1,))
