@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 import numpy as np
@@ -25,19 +25,23 @@ from chunkfilt.engine.graph import (
     topological,
     value_depths,
 )
-from chunkfilt.engine.memory import chunk_bytes, pixels_of, table_bytes, task_bytes
+from chunkfilt.engine.memory import chunk_bytes, table_bytes, task_bytes
 from chunkfilt.errors import BudgetError
-from chunkfilt.grid import Blocks, ImageSpec, Region, Runs, round_up
+from chunkfilt.grid import Blocks, ImageSpec, Region, Runs, run_length
 from chunkfilt.words import format_bytes, format_shape
 
 __all__ = ["Costing", "Layout", "Pass", "kept_chunks"]
 
 # Nanoseconds of one core, measured on a server (see benchmarks/); only their ratios matter: they
 # decide where a larger block stops paying, and whether an intermediate is worth keeping.
-_READ_PIXEL, _READ_BYTE, _WRITE_BYTE = 1.0, 0.5, 2.0
+_READ_CHUNK, _READ_BYTE, _COPY_BYTE, _WRITE_BYTE = 5e4, 0.5, 0.2, 0.8
+# An intermediate goes to a disk, which may be slow.
+_KEEP_BYTE = 2.0
 _NODE = 3.0
-_NEARLY = 1.05
+_NEARLY = 1.08
 _KEPT_LEAST, _KEPT_MOST = 64, 1024
+# A block and the strip of it that a task computes at a time.
+Cut = tuple[tuple[int, ...], tuple[int, ...]]
 # The allocator keeps some of what was freed; measured peaks stay within this.
 _SLACK = 1.3
 
@@ -53,12 +57,18 @@ class Layout:
 
 @dataclass(frozen=True)
 class Pass:
-    """One sweep over the blocks: values to compute, images to write, intermediates to keep."""
+    """One sweep over the blocks: values to compute, images to write, intermediates to keep.
+
+    A task goes through its block strip by strip, along the axis `walked`; None where a strip is
+    the whole block.
+    """
 
     values: tuple[Value, ...]
     images: Mapping[str, ImageNode]
     keeps: tuple[Filtered, ...]
     grid: Blocks
+    strip: tuple[int, ...]
+    walked: str | None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -68,6 +78,13 @@ class Pass:
             *(f"keep {node.filter.name}" for node in self.keeps),
             *(f"write {name or 'image'}" for name in self.images),
         )
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Names of the axes of the grid."""
+        node = self.targets[0]
+        spec = node.image.spec if isinstance(node, Value) else node.spec
+        return tuple(spec.axes[a] for a in spec.grid)
 
     @property
     def targets(self) -> tuple[Node, ...]:
@@ -106,8 +123,8 @@ class Costing:
         self.codec = max((one.chunk_bytes for one in layouts.values()), default=0)
         self.depths = value_depths(outputs.values())
 
-    def passes(self, block: Sequence[int]) -> list[Pass]:
-        """Return the sweeps that blocks of this size take, values first.
+    def passes(self, block: Sequence[int], strip: Sequence[int]) -> list[Pass]:
+        """Return the sweeps that blocks of this size, cut in such strips, take, values first.
 
         Values of an image of another shape than the outputs' (of which an output is a crop) come
         with the blocks of that shape; the planner chooses those.
@@ -115,18 +132,25 @@ class Costing:
         wanted = set(self.outputs.values())
         swept: dict[tuple[int, tuple[int, ...]], list[Value]] = {}
         for value, depth in self.depths.items():
-            if value in wanted or not self._local(value, block):
+            if value in wanted or not self._local(value, strip):
                 swept.setdefault((depth, value.image.spec.grid_shape), []).append(value)
-        found = [
-            Pass(tuple(values), {}, (), Blocks(shape, tuple(block) if self._own(shape) else shape))
-            for (_, shape), values in sorted(swept.items(), key=lambda item: item[0])
-        ]
+        cut = tuple(strip), self.walked(block, strip)
+        found = []
+        for (_, shape), values in sorted(swept.items(), key=lambda item: item[0]):
+            own = self._own(shape)
+            grid = Blocks(shape, tuple(block) if own else shape)
+            found.append(Pass(tuple(values), {}, (), grid, *(cut if own else (shape, None))))
         images = {n: node for n, node in self.outputs.items() if not isinstance(node, Value)}
         if images:
-            found.append(Pass((), images, (), Blocks(self.grid.shape, tuple(block))))
+            found.append(Pass((), images, (), Blocks(self.grid.shape, tuple(block)), *cut))
         return self._with_keeps(found) if self.keep else found
 
-    def fitting(self, candidates: Sequence[tuple[int, ...]], budget: int) -> tuple[int, ...]:
+    def walked(self, block: Sequence[int], strip: Sequence[int]) -> str | None:
+        """Return the axis along which a task walks from strip to strip."""
+        sides = zip(self.grid.axes, block, strip, strict=True)
+        return next((name for name, b, s in sides if s < b), None)
+
+    def fitting(self, candidates: Sequence[Cut], budget: int) -> Cut:
         """Return the cheapest candidate within the budget.
 
         Raises
@@ -134,28 +158,31 @@ class Costing:
         BudgetError
             If there is none; the message names the node and the smallest budget that works.
         """
-        costs = {tuple(block): self.cost(block) for block in candidates}
+        costs = {cut: self.cost(*cut) for cut in candidates}
         # Time is quicker to estimate than memory: look for the first that fits, by cost.
-        for block in sorted(costs, key=lambda block: costs[block]):
-            if sum(self.memory(block)[0].values()) <= budget:
-                # Smaller blocks that cost nearly the same take less memory for it.
-                near = [b for b in costs if costs[b] <= _NEARLY * costs[block]]
-                for smaller in sorted(near, key=lambda b: (math.prod(b), costs[b])):
-                    if sum(self.memory(smaller)[0].values()) <= budget:
-                        return smaller
-        return self._refuse(min(candidates, key=math.prod), budget)
+        for cut in sorted(costs, key=lambda cut: costs[cut]):
+            if self.peak(*cut) <= budget:
+                # What costs nearly the same may take less memory for it.
+                near = [one for one in costs if costs[one] <= _NEARLY * costs[cut]]
+                return min(near, key=lambda one: (self.peak(*one), costs[one]))
+        return self._refuse(min(candidates, key=lambda cut: math.prod(cut[1])), budget)
 
-    def memory(self, block: Sequence[int]) -> tuple[dict[str, int], str]:
+    def peak(self, block: Sequence[int], strip: Sequence[int]) -> int:
+        """Return the bytes of a process at its peak."""
+        return sum(self.memory(block, strip)[0].values())
+
+    def memory(self, block: Sequence[int], strip: Sequence[int]) -> tuple[dict[str, int], str]:
         """Return the bytes of a process by name, and the step at which a task peaks."""
-        passes = self.passes(block)
+        passes = self.passes(block, strip)
         swept = [value for one in passes for value in one.values]
         peak: dict[str, int] = {}
         where = "reading"
         chunk = self.codec
         for one, targets, known in self._followed(passes):
             # Values of an image of another shape are planned by themselves.
-            for region in _samples(one.grid) if self._own(one.grid.shape) else ():
-                terms, step = task_bytes(targets, region, known)
+            own = self._own(one.grid.shape)
+            for region in _samples(Blocks(one.grid.shape, one.strip)) if own else ():
+                terms, step = task_bytes(targets, region, known, one.walked)
                 if sum(terms.values()) > sum(peak.values()):
                     peak, where = terms, step
             sources = [n for n in topological(targets) if isinstance(n, Source)]
@@ -167,26 +194,24 @@ class Costing:
         held = tables * (1 + 2 * self.workers)
         return {"interpreter and libraries": self.base, **scaled, "values": held}, where
 
-    def cost(self, block: Sequence[int]) -> float:
-        """Return nanoseconds per pixel of the image on all workers, roughly."""
+    def cost(self, block: Sequence[int], strip: Sequence[int]) -> float:
+        """Return nanoseconds for the whole image on all workers, roughly."""
         count = len(Blocks(self.grid.shape, tuple(block)))
         waves = -(-count // self.workers) * self.workers / max(count, 1)
         # The last blocks leave workers idle: with few blocks that is a large share.
-        tail = 1 + self.workers / (2 * max(count, 1))
-        return self._time(self.passes(block)) * waves * tail
+        tail = 1 + self.workers / (4 * max(count, 1))
+        return self._time(self.passes(block, strip)) * waves * tail
 
     def reading(self, passes: Sequence[Pass]) -> tuple[int, float]:
         """Return the bytes all passes read, and the most pixels one reads per pixel there is."""
         total, worst = 0.0, 1.0
         for one, targets, known in self._followed(passes):
-            region = _samples(one.grid)[0]
-            if region.size == 0:
+            if 0 in one.grid.shape:
                 continue
-            order, runs = demand(wanted_runs(targets, region), dict.fromkeys(known))
-            share = math.prod(one.grid.shape) / region.size
-            for node in order:
+            needed = Needed(targets, known, one.grid, one.axes)
+            for node in needed.nodes:
                 if isinstance(node, Source):
-                    read = pixels_of(runs[id(node)]) * share
+                    read = needed.total(node, lambda _, runs: run_length(runs))
                     total += read * node.spec.dtype.itemsize
                     worst = max(worst, read / max(node.spec.size, 1))
         return int(total), worst
@@ -203,7 +228,7 @@ class Costing:
         ]
         times: Counter[Node] = Counter()
         for one, targets, known in self._followed(passes):
-            region = _samples(one.grid)[0]
+            region = _samples(Blocks(one.grid.shape, one.strip))[0]
             times.update(demand(wanted_runs(targets, region), dict.fromkeys(known))[0])
         again = [n.filter.name for n, k in times.items() if k > 1 and isinstance(n, Filtered)]
         if again and not kept:
@@ -217,7 +242,7 @@ class Costing:
         kept = self._keepable(passes)
         if not kept:
             return passes
-        first = Pass(passes[0].values, passes[0].images, kept, passes[0].grid)
+        first = replace(passes[0], keeps=kept)
         keeping = [first, *passes[1:]]
         return keeping if self._time(keeping) < self._time(passes) else passes
 
@@ -244,36 +269,45 @@ class Costing:
             if one.keeps:
                 later = [n for other in passes for n in other.targets]
                 kept: dict[Node, Node] = {
-                    n: Source(n.spec, _Kept(kept_chunks(n.spec, one.grid.block))) for n in one.keeps
+                    n: Source(n.spec, _Kept(kept_chunks(n.spec, one.strip))) for n in one.keeps
                 }
                 swap = substitute(later, kept)
         return followed
 
     def _time(self, passes: Sequence[Pass]) -> float:
-        """Return nanoseconds of core time per pixel of the image, over all passes."""
+        """Return nanoseconds of core time for the whole image, over all passes."""
         total = 0.0
         for one, targets, known in self._followed(passes):
-            region = _samples(one.grid)[0]
-            order, runs = demand(wanted_runs(targets, region), dict.fromkeys(known))
-            spent = self.overhead
-            for node in order:
-                spent += _node_time(node, runs[id(node)])
-            written = sum(node.spec.dtype.itemsize for node in (*one.keeps, *one.images.values()))
-            spent += _WRITE_BYTE * written * region.size
-            total += spent / max(region.size, 1)
+            if 0 in one.grid.shape:
+                continue
+            strips = Blocks(one.grid.shape, one.strip)
+            needed = Needed(targets, known, strips, one.axes)
+            read = Needed(targets, known, one.grid, one.axes)
+            for node in needed.nodes:
+                if isinstance(node, Source):
+                    total += _read_time(node, needed, read)
+                elif isinstance(node, Filtered):
+                    rule = node.filter.rules.cost
+                    each = _NODE if rule is None else rule(node.resolved, node.prepared)
+                    pixels = needed.total(node, lambda _, runs: run_length(runs))
+                    total += each * pixels / math.prod(n for _, n in node.leading)
+            total += _WRITE_BYTE * sum(node.spec.nbytes for node in one.images.values())
+            total += _KEEP_BYTE * sum(node.spec.nbytes for node in one.keeps)
+            total += self.overhead * len(strips)
         return total
 
     def _own(self, shape: Sequence[int]) -> bool:
         return tuple(shape) == self.grid.shape
 
-    def _local(self, value: Value, block: Sequence[int]) -> bool:
-        """Return whether a block holds every image whose value it needs."""
+    def _local(self, value: Value, strip: Sequence[int]) -> bool:
+        """Return whether a strip holds every image whose value it needs."""
         if not value.per_batch or not value.batch or value.image.spec.shape != self.grid.shape:
             return False
-        return all(block[a] >= self.grid.shape[a] for a in value.spatial)
+        return all(strip[a] >= self.grid.shape[a] for a in value.spatial)
 
-    def _refuse(self, block: Sequence[int], budget: int) -> NoReturn:
-        memory, where = self.memory(block)
+    def _refuse(self, cut: Cut, budget: int) -> NoReturn:
+        block, strip = cut
+        memory, where = self.memory(block, strip)
         needed = sum(memory.values())
         fixed = memory["interpreter and libraries"] + memory["values"]
         one = fixed + (needed - fixed) // self.workers
@@ -282,7 +316,7 @@ class Costing:
             if one <= budget and self.workers > 1
             else ""
         )
-        shape = format_shape(block, self.grid.axes)
+        shape = format_shape(strip, self.grid.axes)
         message = (
             f"{where}: the smallest block, {shape}, needs {format_bytes(needed)} per process, the "
             f"budget is {format_bytes(budget)}: use memory: {_budget_text(needed)}{fewer}, or "
@@ -315,22 +349,51 @@ def _samples(blocks: Blocks) -> list[Region]:
     return [blocks[i] for i in dict.fromkeys((middle, 0, len(blocks) - 1))]
 
 
-def _node_time(node: Node, runs: Sequence[Runs]) -> float:
-    if isinstance(node, Source):
-        return _decoded(node, runs) * (_READ_PIXEL + _READ_BYTE * node.spec.dtype.itemsize)
-    if isinstance(node, Filtered):
-        rule = node.filter.rules.cost
-        each = _NODE if rule is None else rule(node.resolved, node.prepared)
-        return pixels_of(node.strip(runs)) * each
-    return 0.0
+class Needed:
+    """What all blocks of a size need together.
+
+    Needs along one axis do not depend on the place along the others, and all blocks away from the
+    image's edge need the same: three blocks tell of all.
+    """
+
+    def __init__(
+        self,
+        targets: Sequence[Node],
+        known: Sequence[Value],
+        blocks: Blocks,
+        axes: Sequence[str],
+    ) -> None:
+        self.counts = dict(zip(axes, blocks.counts, strict=True))
+        held = dict.fromkeys(known)
+        ends = (blocks[0], _samples(blocks)[0], blocks[len(blocks) - 1])
+        found = [demand(wanted_runs(targets, region), held) for region in ends]
+        self.nodes = found[0][0]
+        self.runs = [runs for _, runs in found]
+
+    def total(self, node: ImageNode, measure: Callable[[int, Runs], int]) -> int:
+        """Add up ``measure(axis, runs)``, multiplied over the axes of a node, over all blocks."""
+        others = self.counts.keys() - set(node.spec.axes)
+        total = math.prod(self.counts[name] for name in others)
+        first, middle, last = (runs[id(node)] for runs in self.runs)
+        for axis, name in enumerate(node.spec.axes):
+            count = self.counts.get(name, 1)
+            sizes = [measure(axis, runs[axis]) for runs in (first, middle, last)]
+            total *= sizes[0] if count == 1 else sizes[0] + (count - 2) * sizes[1] + sizes[2]
+        return total
 
 
-def _decoded(source: Source, runs: Sequence[Runs]) -> int:
-    """Return the pixels of all the chunks that runs touch."""
+def _read_time(source: Source, strips: Needed, blocks: Needed) -> float:
+    """Return nanoseconds to decode whole chunks once for every block, and to lay out its strips."""
+    pixel = source.spec.dtype.itemsize
+    copied = strips.total(source, lambda _, runs: run_length(runs))
     chunks = getattr(source.reader, "chunks", None)
     if chunks is None:
-        return pixels_of(runs)
-    touched = 1
-    for along, chunk in zip(runs, chunks, strict=True):
-        touched *= sum(round_up(b, chunk) - a // chunk * chunk for a, b in along)
-    return touched
+        return _COPY_BYTE * pixel * copied
+
+    def touched(axis: int, runs: Runs) -> int:
+        return sum(-(-b // chunks[axis]) - a // chunks[axis] for a, b in runs)
+
+    decoded = blocks.total(source, touched)
+    return decoded * (_READ_CHUNK + _READ_BYTE * pixel * math.prod(chunks)) + (
+        _COPY_BYTE * pixel * copied
+    )

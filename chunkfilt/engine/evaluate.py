@@ -8,8 +8,9 @@ this is the specification of chunkfilt; every other way of running is compared w
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,12 +112,15 @@ def wanted_runs(targets: Iterable[Node], region: Region) -> dict[Node, Sequence[
 
 
 def evaluate(
-    wanted: Mapping[Node, Sequence[Runs]], known: Mapping[Value, Any] | None = None
+    wanted: Mapping[Node, Sequence[Runs]],
+    known: Mapping[Value, Any] | None = None,
+    read: Callable[[Source, Region], np.ndarray] = Source.read,
 ) -> dict[Node, Patch]:
     """Compute every node behind `wanted` once; return the targets' patches.
 
     A patch may hold more than was wanted, where another node needs more of it: see `extract`.
-    An intermediate is let go as soon as its last user has been computed.
+    An intermediate is let go as soon as its last user has been computed. `read` gives the pixels
+    of a source.
     """
     known = known or {}
     order, runs = demand(wanted, known)
@@ -128,7 +132,7 @@ def evaluate(
         if isinstance(node, Value):
             patches[id(node)] = _value_patch(node, along, patches, known)
         else:
-            patches[id(node)] = Patch(along, _image_patch(node, along, patches))
+            patches[id(node)] = Patch(along, _image_patch(node, along, patches, read))
         for one in () if isinstance(node, Value) and node in known else behind(node):
             left[id(one)] -= 1
             if not left[id(one)] and one not in wanted:
@@ -240,13 +244,18 @@ def rows_for(value: Value, runs: Sequence[Runs]) -> np.ndarray:
     return row_numbers(runs, value.batch_shape)
 
 
-def _image_patch(node: ImageNode, runs: tuple[Runs, ...], patches: Mapping[int, Patch]) -> Any:
+def _image_patch(
+    node: ImageNode,
+    runs: tuple[Runs, ...],
+    patches: Mapping[int, Patch],
+    read: Callable[[Source, Region], np.ndarray],
+) -> Any:
     if isinstance(node, Crop):
         # Runs of a crop are runs of its input, moved; the input may hold more than those.
         held = patches[id(node.inputs[0])]
         compute = _crop_reader(node, held)
     elif isinstance(node, Source):
-        compute = node.reader.read
+        compute = functools.partial(read, node)
     else:
         compute = _filter_reader(node, runs, patches)
     parts = list(boxes(runs))

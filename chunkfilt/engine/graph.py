@@ -61,6 +61,10 @@ class Source:
 
     inputs: tuple[ImageNode, ...] = ()
 
+    def read(self, region: Region) -> np.ndarray:
+        """Return the pixels of a region inside the image."""
+        return self.reader.read(region)
+
 
 @dataclass(frozen=True, eq=False)
 class Crop:

@@ -14,9 +14,12 @@ __all__ = ["chunk_bytes", "pixels_of", "table_bytes", "task_bytes"]
 
 
 def task_bytes(
-    targets: Iterable[Node], region: Region, known: Iterable[Value]
+    targets: Iterable[Node], region: Region, known: Iterable[Value], ahead: str | None = None
 ) -> tuple[dict[str, int], str]:
-    """Follow the evaluator through one block; return what is alive at the worst step."""
+    """Follow the evaluator through one strip; return what is alive at the worst step.
+
+    Sources are held to the end of a chunk along the axis `ahead`, for the strips that follow.
+    """
     held = dict.fromkeys(known)
     targets = list(targets)
     wanted = wanted_runs(targets, region)
@@ -26,7 +29,7 @@ def task_bytes(
     worst: dict[str, int] = {}
     where = "reading"
     for node in order:
-        alive[id(node)] = _patch_bytes(node, runs[id(node)], node in wanted)
+        alive[id(node)] = _patch_bytes(node, runs[id(node)], node in wanted, ahead)
         terms: Counter[str] = Counter({"kernel": _kernel_bytes(node, runs[id(node)])})
         for name, bytes_held in alive.values():
             terms[name] += bytes_held
@@ -72,13 +75,20 @@ def pixels_of(runs: Sequence[Runs]) -> int:
     return math.prod(run_length(along) for along in runs)
 
 
-def _patch_bytes(node: Node, runs: Sequence[Runs], wanted: bool) -> tuple[str, int]:
+def _patch_bytes(
+    node: Node, runs: Sequence[Runs], wanted: bool, ahead: str | None
+) -> tuple[str, int]:
     if isinstance(node, Value):
         return "intermediates", 0
-    size = pixels_of(runs) * node.spec.dtype.itemsize
+    pixels = pixels_of(runs)
     if isinstance(node, Source):
-        return "input with halo", size
-    return ("output" if wanted else "intermediates"), size
+        chunks = getattr(node.reader, "chunks", None)
+        if chunks is not None and ahead in node.spec.axes:
+            axis = node.spec.axes.index(ahead)
+            rows = run_length(runs[axis])
+            pixels += pixels // max(rows, 1) * (chunks[axis] - 1)
+        return "input with halo", pixels * node.spec.dtype.itemsize
+    return ("output" if wanted else "intermediates"), pixels * node.spec.dtype.itemsize
 
 
 def _kernel_bytes(node: Node, runs: Sequence[Runs]) -> int:

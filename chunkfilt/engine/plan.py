@@ -20,7 +20,7 @@ from chunkfilt.words import format_bytes, format_shape
 
 __all__ = ["Layout", "Pass", "Plan", "default_chunks", "make_plan"]
 
-STORE_OVERHEAD, MEMORY_OVERHEAD = 4e6, 3e5
+STORE_OVERHEAD, MEMORY_OVERHEAD = 1.5e6, 3e5
 _FIT_LARGEST, _FIT_NARROW, _FIT_SIDE = 1 << 24, 64, 1024
 _LARGEST_BLOCK, _MEMORY_UNIT = 1 << 26, 256
 
@@ -33,6 +33,8 @@ class Plan:
     ----------
     block : tuple of int
         Pixels of a block along the grid axes (leading axes are held in full).
+    strip : tuple of int
+        Pixels of a strip: a task walks its block from strip to strip, computing one at a time.
     blocks : int
         Blocks, and so tasks, in one pass.
     steps : tuple of Pass
@@ -54,6 +56,7 @@ class Plan:
     grid_shape: tuple[int, ...]
     axes: tuple[str, ...]
     block: tuple[int, ...]
+    strip: tuple[int, ...]
     steps: tuple[Pass, ...] = field(repr=False)
     memory: Mapping[str, int]
     budget: int
@@ -95,6 +98,7 @@ class Plan:
             "shape": list(self.grid_shape),
             "axes": list(self.axes),
             "block": list(self.block),
+            "strip": list(self.strip),
             "blocks": self.blocks,
             "tasks": self.tasks,
             "workers": self.workers,
@@ -116,6 +120,8 @@ class Plan:
             described = f"{format_shape(spec.shape, spec.axes)} {spec.dtype.name}"
             rows.append((f"output {name}" if name else "output", described))
         rows.append(("block", f"{named} ({self.blocks} blocks)"))
+        if self.strip != self.block:
+            rows.append(("strip", format_shape(self.strip, self.axes)))
         for number, names in enumerate(self.passes, 1):
             rows.append((f"pass {number} of {len(self.passes)}", ", ".join(names)))
         rows += [
@@ -149,6 +155,7 @@ def make_plan(
     workers: int,
     base: int,
     block: Sequence[int] | None = None,
+    strip: Sequence[int] | None = None,
     keep: bool = True,
     overhead: float = STORE_OVERHEAD,
     notes: Iterable[str] = (),
@@ -169,6 +176,8 @@ def make_plan(
         Bytes the process uses before it holds a pixel.
     block : sequence of int, optional
         A block to use rather than the cheapest one; rounded up to whole write units.
+    strip : sequence of int, optional
+        A strip to use, likewise.
     keep : bool, default True
         Whether intermediates may be kept on disk between passes.
     overhead : float
@@ -185,17 +194,19 @@ def make_plan(
     """
     grid = _common_grid(outputs)
     unit = _common_unit(grid, outputs, layouts)
-    candidates = [unit] if grid.size == 0 else _candidates(grid.shape, unit)
+    blocks = [unit] if grid.size == 0 else _candidates(grid.shape, unit)
     if block is not None:
-        asked = zip(block, unit, grid.shape, strict=True)
-        candidates = [tuple(min(round_up(b, u), round_up(n, u)) for b, u, n in asked)]
+        blocks = [_whole(block, unit, grid.shape)]
+    candidates = [(one, cut) for one in blocks for cut in _strips(one, unit)]
+    if strip is not None:
+        candidates = list(dict.fromkeys((one, _whole(strip, unit, one)) for one in blocks))
     costing = Costing(
         outputs, layouts, grid, workers=workers, base=base, keep=keep, overhead=overhead
     )
     best = costing.fitting(candidates, budget)
-    memory = costing.memory(best)[0]
+    memory = costing.memory(*best)[0]
     steps = []
-    for step in costing.passes(best):
+    for step in costing.passes(*best):
         if step.grid.shape == grid.shape:
             steps.append(step)
             continue
@@ -203,14 +214,16 @@ def make_plan(
         inner = make_plan(
             named, {}, budget=budget, workers=workers, base=base, keep=False, overhead=overhead
         )
-        steps.append(replace(step, grid=inner.grid))
+        swept = inner.steps[-1]
+        steps.append(replace(step, grid=swept.grid, strip=swept.strip, walked=swept.walked))
         memory = max(memory, dict(inner.memory), key=lambda terms: sum(terms.values()))
     read, halo_cost = costing.reading(steps)
     written = [node for step in steps for node in (*step.keeps, *step.images.values())]
     return Plan(
         grid_shape=grid.shape,
         axes=grid.axes,
-        block=best,
+        block=best[0],
+        strip=best[1],
         steps=tuple(steps),
         memory=memory,
         budget=budget,
@@ -319,3 +332,19 @@ def _candidates(shape: Sequence[int], unit: Sequence[int]) -> list[tuple[int, ..
         # With many axes, growing the last ones first keeps the list short.
         found = sorted(found, key=math.prod)[-400:] if len(found) > 2000 else found
     return list(dict.fromkeys([tuple(unit), *found]))
+
+
+def _whole(asked: Sequence[int], unit: Sequence[int], shape: Sequence[int]) -> tuple[int, ...]:
+    """Return a size rounded up to whole units, within a shape."""
+    sides = zip(asked, unit, shape, strict=True)
+    return tuple(min(round_up(b, u), round_up(n, u)) for b, u, n in sides)
+
+
+def _strips(block: tuple[int, ...], unit: Sequence[int]) -> list[tuple[int, ...]]:
+    """Return strips that a block may be cut in: all of it, or along its first long axis."""
+    axis = next((a for a, (b, u) in enumerate(zip(block, unit, strict=True)) if b > u), None)
+    if axis is None:
+        return [block]
+    whole = block[axis] // unit[axis]
+    steps = {whole, *(2**k for k in range(whole.bit_length() - 1) if whole % 2**k == 0)}
+    return [(*block[:axis], step * unit[axis], *block[axis + 1 :]) for step in sorted(steps)]

@@ -21,7 +21,7 @@ from chunkfilt.engine.graph import ImageNode, Value, topological
 from chunkfilt.engine.plan import MEMORY_OVERHEAD, Layout, Plan, make_plan
 from chunkfilt.engine.values import lay_rows
 from chunkfilt.errors import InputError, RunError
-from chunkfilt.grid import Blocks, Region
+from chunkfilt.grid import Region
 from chunkfilt.kernels.checksum import format_checksum
 from chunkfilt.runtime import provenance
 from chunkfilt.runtime.executors import SCHEDULERS, Executor, available_cores, make_executor
@@ -276,13 +276,13 @@ def _executor(options: RunOptions) -> Iterator[Executor]:
         executor.close()
 
 
-def _keeper(place: Path) -> Callable[[ImageNode, Blocks], ZarrImage]:
+def _keeper(place: Path) -> Callable[[ImageNode, Sequence[int]], ZarrImage]:
     """Return what makes intermediates: uncompressed arrays in the run's folder."""
     count = itertools.count()
 
-    def keep(node: ImageNode, grid: Blocks) -> ZarrImage:
+    def keep(node: ImageNode, strip: Sequence[int]) -> ZarrImage:
         folder = run_folder(place) / "intermediate" / f"{next(count)}.zarr"
-        layout = ArrayLayout(node.spec, kept_chunks(node.spec, grid.block), None, None)
+        layout = ArrayLayout(node.spec, kept_chunks(node.spec, strip), None, None)
         return create_output(folder, {"": layout}, group=False, attributes={})[""]
 
     return keep

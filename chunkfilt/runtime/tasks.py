@@ -13,6 +13,7 @@ from chunkfilt.engine.costing import Pass
 from chunkfilt.engine.evaluate import (
     Patch,
     chunk_value,
+    demand,
     evaluate,
     extract,
     rows_within,
@@ -24,6 +25,7 @@ from chunkfilt.grid import Blocks, Region
 from chunkfilt.kernels.checksum import combine_checksums, image_checksum
 from chunkfilt.runtime.executors import Executor
 from chunkfilt.runtime.progress import BlockDone, PassStarted, Report, RunStopped
+from chunkfilt.runtime.walk import Walk
 
 __all__ = ["BlockTask", "Store", "run_passes"]
 
@@ -40,29 +42,52 @@ class Store(Protocol):
 class BlockTask:
     """Compute one block: store the images, return their checksums and the values' partials.
 
-    Tasks share nothing and may be run again: the same block gives the same bytes.
+    A task walks its block strip by strip, so that it holds no more than a strip at a time. Tasks
+    share nothing and may be run again: the same block gives the same bytes.
     """
 
     values: Sequence[Value]
     images: Mapping[str, tuple[ImageNode, Store]]
     grid: Blocks
+    strip: tuple[int, ...]
+    walked: str | None
     known: Mapping[Value, Any]
     summed: frozenset[str]
 
     def __call__(self, index: int) -> tuple[list[Any], dict[str, int]]:
         """Return one partial for each value, and one checksum for each image."""
         here = self.grid[index]
+        strips = Blocks(
+            here.shape, tuple(min(s, n) for s, n in zip(self.strip, here.shape, strict=True))
+        )
         targets = [*(node for node, _ in self.images.values()), *self.values]
-        patches = evaluate(wanted_runs(targets, here), self.known)
+        walk = Walk(demand(wanted_runs(targets, here), self.known)[1], self.walked)
+        partials: list[Any] = []
+        sums = dict.fromkeys(self.summed, 0)
+        for strip in strips:
+            found = self._compute(targets, strip.shift(here.start), walk, sums)
+            joined = zip(self.values, partials, found, strict=True)
+            partials = (
+                [value.filter.rules.combine(held, one) for value, held, one in joined]
+                if partials
+                else found
+            )
+        return partials, sums
+
+    def _compute(
+        self, targets: Sequence[Node], here: Region, walk: Walk, sums: dict[str, int]
+    ) -> list[Any]:
+        """Store a strip's images, add up their checksums, return the values' partials."""
+        patches = evaluate(wanted_runs(targets, here), self.known, walk.read)
         partials = [self._partial(value, here, patches) for value in self.values]
-        sums = {}
         for name, (node, store) in self.images.items():
             region = node.spec.from_grid(here)
             data = extract(node, patches[node], region)
             store.write(region, data)
-            if name in self.summed:
-                sums[name] = image_checksum(data, region.start, node.spec.shape)
-        return partials, sums
+            if name in sums:
+                own = image_checksum(data, region.start, node.spec.shape)
+                sums[name] = combine_checksums(sums[name], own)
+        return partials
 
     def _partial(self, value: Value, here: Region, patches: Mapping[Node, Patch]) -> Any:
         region = value.image.spec.from_grid(here)
@@ -117,7 +142,7 @@ def run_passes(
     report: Report,
     *,
     known: Mapping[Value, Any] | None = None,
-    keep: Callable[[ImageNode, Blocks], Any] | None = None,
+    keep: Callable[[ImageNode, Sequence[int]], Any] | None = None,
     checksum: bool = True,
 ) -> tuple[dict[Value, Any], dict[str, int]]:
     """Carry out passes one after the other.
@@ -129,7 +154,7 @@ def run_passes(
     known : mapping, optional
         Values found before; a pass for nothing else is left out.
     keep : callable, optional
-        ``keep(node, grid)`` makes a place that an intermediate is written to and read from.
+        ``keep(node, strip)`` makes a place that an intermediate is written to and read from.
     checksum : bool
         Whether to add up the images' checksums.
 
@@ -146,7 +171,7 @@ def run_passes(
         if not (values or step.images or step.keeps):
             continue
         kept = {
-            f"keep {i}": (node, keep(node, step.grid))
+            f"keep {i}": (node, keep(node, step.strip))
             for i, node in enumerate(step.keeps)
             if keep is not None
         }
@@ -157,6 +182,8 @@ def run_passes(
             [_as(value, swap) for value in values],
             {**images, **kept},
             step.grid,
+            step.strip,
+            step.walked,
             {_as(value, swap): table for value, table in found.items()},
             frozenset(images) if checksum else frozenset(),
         )

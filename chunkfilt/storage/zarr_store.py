@@ -55,6 +55,9 @@ _UNCHECKED = {
 }
 _LONGEST_NAME = 255
 _MARKS = ("zarr.json", ".zarray", ".zgroup")
+# One thread for each call: blocks run beside each other, and threads of their own would only get in
+# each other's way and hold more chunks at a time.
+_PIPELINE = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline", "threading.max_workers": 1}
 # zarr's configuration is shared by the threads of a process.
 _CONFIG_LOCK = threading.Lock()
 
@@ -66,7 +69,7 @@ def pipeline() -> Iterator[None]:
         # Where zarrs lacks a codec, zarr's own pipeline takes over; that is no news to a user.
         warnings.filterwarnings("ignore", message=".*zarrs.*")
         warnings.filterwarnings("ignore", message=".*ZarrsCodecPipeline.*")
-        with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
+        with zarr.config.set(_PIPELINE):
             yield
 
 

@@ -132,9 +132,14 @@ def sweep(node, block, scheduler="serial"):
         result = np.empty(node.spec.shape, node.spec.dtype)
         result.view("u1")[...] = 0xA5
         stores["it"] = Array(result)
-    plan = make_plan(outputs, layouts, budget=1 << 62, workers=2, base=0, block=block, keep=False)
+    # Every block is walked in strips of half of its rows.
+    strip = (-(-block[0] // 2), *block[1:])
+    plan = make_plan(
+        outputs, layouts, budget=1 << 62, workers=2, base=0, block=block, strip=strip, keep=False
+    )
     shape = plan.grid_shape
     assert plan.block == tuple(min(b, n) for b, n in zip(block, shape, strict=True))
+    assert all(s <= min(b, n) for s, b, n in zip(plan.strip, strip, shape, strict=True))
     executor = make_executor(scheduler, 2, None, 0)
     try:
         found, _ = run_passes(plan.steps, stores, executor, silent, checksum=False)
