@@ -6,6 +6,7 @@ Everything heavy is imported by the command that needs it, so that ``--help`` is
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -63,9 +64,16 @@ def run(
         _show_plan(job, asked, as_json, check=True)
         return
     from chunkfilt.arrays.api import run_yaml
-    from chunkfilt.runtime.progress import json_lines, suitable
+    from chunkfilt.runtime.progress import PassStarted, json_lines, suitable
 
-    result = run_yaml(job, *asked, progress=json_lines() if as_json else suitable())
+    shown = json_lines() if as_json else suitable()
+
+    def report(event: Any) -> None:
+        if isinstance(event, PassStarted):
+            _collect_again()
+        shown(event)
+
+    result = run_yaml(job, *asked, progress=report)
     if not as_json:
         _say_result(result)
 
@@ -261,6 +269,9 @@ def demo(
 
 def main() -> None:
     """Run the command line; a user's mistake is one sentence, never a traceback."""
+    # Imports make many objects that live to the end: looking through them for garbage, over and
+    # over, would take a tenth of a second.
+    gc.disable()
     signal.signal(signal.SIGTERM, _terminate)
     warnings.showwarning = _warn
     try:
@@ -285,6 +296,12 @@ def main() -> None:
         if hasattr(error, "format_message"):
             _fail(error.format_message(), 2)
         raise
+
+
+def _collect_again() -> None:
+    """Collect garbage from now on, but for what there is already."""
+    gc.freeze()
+    gc.enable()
 
 
 class _Terminated(BaseException):

@@ -6,15 +6,15 @@ nanoseconds: no pixel.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
-from chunkfilt.engine.evaluate import demand, wanted_runs
 from chunkfilt.engine.graph import (
     Filtered,
     ImageNode,
@@ -26,8 +26,9 @@ from chunkfilt.engine.graph import (
     value_depths,
 )
 from chunkfilt.engine.memory import chunk_bytes, table_bytes, task_bytes
+from chunkfilt.engine.needed import Needed, chunks
 from chunkfilt.errors import BudgetError
-from chunkfilt.grid import Blocks, ImageSpec, Region, Runs, run_length
+from chunkfilt.grid import Blocks, ImageSpec, Region
 from chunkfilt.words import format_bytes, format_shape
 
 __all__ = ["Costing", "Layout", "Pass", "kept_chunks"]
@@ -37,8 +38,8 @@ __all__ = ["Costing", "Layout", "Pass", "kept_chunks"]
 _READ_CHUNK, _READ_BYTE, _COPY_BYTE, _WRITE_BYTE = 5e4, 0.5, 0.2, 0.8
 # An intermediate goes to a disk, which may be slow.
 _KEEP_BYTE = 2.0
-_NODE = 3.0
-_NEARLY = 1.08
+_NODE = {"pointwise": 1.0, "neighbourhood": 3.0}
+_NEARLY, _TRIED = 1.08, 8
 _KEPT_LEAST, _KEPT_MOST = 64, 1024
 # A block and the strip of it that a task computes at a time.
 Cut = tuple[tuple[int, ...], tuple[int, ...]]
@@ -80,13 +81,6 @@ class Pass:
         )
 
     @property
-    def axes(self) -> tuple[str, ...]:
-        """Names of the axes of the grid."""
-        node = self.targets[0]
-        spec = node.image.spec if isinstance(node, Value) else node.spec
-        return tuple(spec.axes[a] for a in spec.grid)
-
-    @property
     def targets(self) -> tuple[Node, ...]:
         """The nodes the pass is about."""
         return (*self.values, *self.keeps, *self.images.values())
@@ -96,11 +90,40 @@ class Pass:
 class _Kept:
     """Stands for an intermediate that an earlier pass has written, uncompressed."""
 
-    chunks: tuple[int, ...]
-
     def read(self, region: Region) -> np.ndarray:
         """Never called: plans hold no pixels."""
         raise AssertionError(region)
+
+
+@dataclass(frozen=True)
+class _Sweep:
+    """A pass before it is known in which blocks: what it computes, and what that needs.
+
+    `targets` and `known` are nodes and values as they stand once intermediates are kept.
+    """
+
+    values: tuple[Value, ...]
+    images: Mapping[str, ImageNode]
+    keeps: tuple[Filtered, ...]
+    spec: ImageSpec
+    targets: tuple[Node, ...] = ()
+    known: tuple[Value, ...] = ()
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The nodes the pass is about, as the graph has them."""
+        return (*self.values, *self.keeps, *self.images.values())
+
+    @functools.cached_property
+    def needed(self) -> Needed:
+        """What the blocks of the pass need."""
+        axes = tuple(self.spec.axes[a] for a in self.spec.grid)
+        return Needed(self.targets, self.known, self.spec.grid_shape, axes)
+
+    @functools.cached_property
+    def sources(self) -> list[Source]:
+        """The sources behind the targets."""
+        return [node for node in topological(self.targets) if isinstance(node, Source)]
 
 
 class Costing:
@@ -122,6 +145,8 @@ class Costing:
         self.overhead = overhead
         self.codec = max((one.chunk_bytes for one in layouts.values()), default=0)
         self.depths = value_depths(outputs.values())
+        self._sweeps = functools.cache(self._sweeps_with)
+        self._peaks: dict[Any, tuple[dict[str, int], str]] = {}
 
     def passes(self, block: Sequence[int], strip: Sequence[int]) -> list[Pass]:
         """Return the sweeps that blocks of this size, cut in such strips, take, values first.
@@ -129,21 +154,16 @@ class Costing:
         Values of an image of another shape than the outputs' (of which an output is a crop) come
         with the blocks of that shape; the planner chooses those.
         """
-        wanted = set(self.outputs.values())
-        swept: dict[tuple[int, tuple[int, ...]], list[Value]] = {}
-        for value, depth in self.depths.items():
-            if value in wanted or not self._local(value, strip):
-                swept.setdefault((depth, value.image.spec.grid_shape), []).append(value)
         cut = tuple(strip), self.walked(block, strip)
         found = []
-        for (_, shape), values in sorted(swept.items(), key=lambda item: item[0]):
+        for one in self._best(block, strip):
+            shape = one.spec.grid_shape
             own = self._own(shape)
             grid = Blocks(shape, tuple(block) if own else shape)
-            found.append(Pass(tuple(values), {}, (), grid, *(cut if own else (shape, None))))
-        images = {n: node for n, node in self.outputs.items() if not isinstance(node, Value)}
-        if images:
-            found.append(Pass((), images, (), Blocks(self.grid.shape, tuple(block)), *cut))
-        return self._with_keeps(found) if self.keep else found
+            found.append(
+                Pass(one.values, one.images, one.keeps, grid, *(cut if own else (shape, None)))
+            )
+        return found
 
     def walked(self, block: Sequence[int], strip: Sequence[int]) -> str | None:
         """Return the axis along which a task walks from strip to strip."""
@@ -160,11 +180,17 @@ class Costing:
         """
         costs = {cut: self.cost(*cut) for cut in candidates}
         # Time is quicker to estimate than memory: look for the first that fits, by cost.
+        over: list[tuple[int, ...]] = []
         for cut in sorted(costs, key=lambda cut: costs[cut]):
-            if self.peak(*cut) <= budget:
-                # What costs nearly the same may take less memory for it.
-                near = [one for one in costs if costs[one] <= _NEARLY * costs[cut]]
-                return min(near, key=lambda one: (self.peak(*one), costs[one]))
+            if any(all(a >= b for a, b in zip(cut[1], one, strict=True)) for one in over):
+                continue
+            if self.peak(*cut) > budget:
+                over.append(cut[1])
+                continue
+            # What costs nearly the same may take less memory for it.
+            near = [one for one in costs if costs[one] <= _NEARLY * costs[cut]]
+            near.sort(key=lambda one: (math.prod(one[1]), costs[one]))
+            return min((cut, *near[:_TRIED]), key=lambda one: self.peak(*one))
         return self._refuse(min(candidates, key=lambda cut: math.prod(cut[1])), budget)
 
     def peak(self, block: Sequence[int], strip: Sequence[int]) -> int:
@@ -173,20 +199,27 @@ class Costing:
 
     def memory(self, block: Sequence[int], strip: Sequence[int]) -> tuple[dict[str, int], str]:
         """Return the bytes of a process by name, and the step at which a task peaks."""
-        passes = self.passes(block, strip)
-        swept = [value for one in passes for value in one.values]
+        sweeps, walked = self._best(block, strip), self.walked(block, strip)
+        key = tuple(strip), walked, len(sweeps[0].keeps) if sweeps else 0
+        if key not in self._peaks:
+            self._peaks[key] = self._memory(sweeps, strip, walked)
+        return self._peaks[key]
+
+    def _memory(
+        self, sweeps: Sequence[_Sweep], strip: Sequence[int], walked: str | None
+    ) -> tuple[dict[str, int], str]:
+        swept = [value for one in sweeps for value in one.values]
         peak: dict[str, int] = {}
         where = "reading"
         chunk = self.codec
-        for one, targets, known in self._followed(passes):
+        for one in sweeps:
             # Values of an image of another shape are planned by themselves.
-            own = self._own(one.grid.shape)
-            for region in _samples(Blocks(one.grid.shape, one.strip)) if own else ():
-                terms, step = task_bytes(targets, region, known, one.walked)
+            shape = one.spec.grid_shape
+            for region in _samples(Blocks(shape, tuple(strip))) if self._own(shape) else ():
+                terms, step = task_bytes(one.targets, region, one.known, walked)
                 if sum(terms.values()) > sum(peak.values()):
                     peak, where = terms, step
-            sources = [n for n in topological(targets) if isinstance(n, Source)]
-            chunk = max(chunk, *(chunk_bytes(source) for source in sources), 0)
+            chunk = max(chunk, *(chunk_bytes(source) for source in one.sources), 0)
         peak["codec buffers"] = 3 * chunk
         tables = sum(table_bytes(value) for value in swept)
         scaled = {name: int(size * self.workers * _SLACK) for name, size in peak.items()}
@@ -200,100 +233,89 @@ class Costing:
         waves = -(-count // self.workers) * self.workers / max(count, 1)
         # The last blocks leave workers idle: with few blocks that is a large share.
         tail = 1 + self.workers / (4 * max(count, 1))
-        return self._time(self.passes(block, strip)) * waves * tail
+        return self._time(self._best(block, strip), block, strip) * waves * tail
 
-    def reading(self, passes: Sequence[Pass]) -> tuple[int, float]:
+    def reading(self, block: Sequence[int], strip: Sequence[int]) -> tuple[int, float]:
         """Return the bytes all passes read, and the most pixels one reads per pixel there is."""
         total, worst = 0.0, 1.0
-        for one, targets, known in self._followed(passes):
-            if 0 in one.grid.shape:
-                continue
-            needed = Needed(targets, known, one.grid, one.axes)
-            for node in needed.nodes:
-                if isinstance(node, Source):
-                    read = needed.total(node, lambda _, runs: run_length(runs))
-                    total += read * node.spec.dtype.itemsize
-                    worst = max(worst, read / max(node.spec.size, 1))
+        for one in self._best(block, strip):
+            shape = one.spec.grid_shape
+            for source in one.sources if 0 not in shape else ():
+                read = one.needed.total(source, block if self._own(shape) else shape)
+                total += read * source.spec.dtype.itemsize
+                worst = max(worst, read / max(source.spec.size, 1))
         return int(total), worst
 
-    def decisions(self, passes: Sequence[Pass]) -> list[str]:
+    def decisions(self, block: Sequence[int], strip: Sequence[int]) -> list[str]:
         """Return what was decided about values, as notes."""
-        swept = [value for one in passes for value in one.values]
+        sweeps = self._best(block, strip)
+        swept = [value for one in sweeps for value in one.values]
         local = dict.fromkeys(v.filter.name for v in self.depths if v not in swept)
         told = [f"{name} within each block: a block holds whole images" for name in local]
-        kept = [node for one in passes for node in one.keeps]
+        kept = [node for one in sweeps for node in one.keeps]
         told += [
             f"{node.filter.name} kept on disk for the later passes: cheaper than computing it again"
             for node in kept
         ]
-        times: Counter[Node] = Counter()
-        for one, targets, known in self._followed(passes):
-            region = _samples(Blocks(one.grid.shape, one.strip))[0]
-            times.update(demand(wanted_runs(targets, region), dict.fromkeys(known))[0])
-        again = [n.filter.name for n, k in times.items() if k > 1 and isinstance(n, Filtered)]
+        times = Counter(n for one in sweeps for n in one.needed.nodes if isinstance(n, Filtered))
+        again = dict.fromkeys(node.filter.name for node, k in times.items() if k > 1)
         if again and not kept:
-            compared = self.keep and self._keepable(passes)
+            compared = self.keep and self._keepable(sweeps)
             why = ": cheaper than keeping the result" if compared else ""
-            told.append(f"{', '.join(dict.fromkeys(again))} computed in more than one pass{why}")
+            told.append(f"{', '.join(again)} computed in more than one pass{why}")
         return told
 
-    def _with_keeps(self, passes: list[Pass]) -> list[Pass]:
-        """Keep the image behind the first values on disk, where that is cheaper."""
-        kept = self._keepable(passes)
-        if not kept:
-            return passes
-        first = replace(passes[0], keeps=kept)
-        keeping = [first, *passes[1:]]
-        return keeping if self._time(keeping) < self._time(passes) else passes
+    def _best(self, block: Sequence[int], strip: Sequence[int]) -> list[_Sweep]:
+        """Return the sweeps that take the least time: with or without intermediates kept."""
+        local = frozenset(value for value in self.depths if self._local(value, strip))
+        ways = self._sweeps(local)
+        return ways[0] if len(ways) == 1 else min(ways, key=lambda w: self._time(w, block, strip))
 
-    def _keepable(self, passes: Sequence[Pass]) -> tuple[Filtered, ...]:
+    def _sweeps_with(self, local: frozenset[Value]) -> list[list[_Sweep]]:
+        """Return the ways to go: plainly, and with the images behind the first values kept."""
+        wanted = set(self.outputs.values())
+        swept: dict[tuple[int, tuple[int, ...]], list[Value]] = {}
+        for value, depth in self.depths.items():
+            if value in wanted or value not in local:
+                swept.setdefault((depth, value.image.spec.grid_shape), []).append(value)
+        plain = [
+            _Sweep(tuple(values), {}, (), values[0].image.spec)
+            for _, values in sorted(swept.items(), key=lambda item: item[0])
+        ]
+        images = {n: node for n, node in self.outputs.items() if not isinstance(node, Value)}
+        if images:
+            plain.append(_Sweep((), images, (), next(iter(images.values())).spec))
+        kept = self._keepable(plain) if self.keep else ()
+        ways = [plain, [replace(plain[0], keeps=kept), *plain[1:]]] if kept else [plain]
+        return [_followed(way) for way in ways]
+
+    def _keepable(self, sweeps: Sequence[_Sweep]) -> tuple[Filtered, ...]:
         """Return the computed images behind the first values, if they can be kept on disk."""
-        if len(passes) < 2 or not passes[0].values or not self._own(passes[0].grid.shape):
+        if len(sweeps) < 2 or not sweeps[0].values or not self._own(sweeps[0].spec.grid_shape):
             return ()
-        images = [value.image for value in passes[0].values]
+        images = [value.image for value in sweeps[0].values]
         kept = tuple(dict.fromkeys(n for n in images if isinstance(n, Filtered)))
         return () if any(node.leading or node.spec.leading for node in kept) else kept
 
-    def _followed(self, passes: Sequence[Pass]) -> list[tuple[Pass, list[Node], list[Value]]]:
-        """Return each pass with its targets, and the values a pass computes.
-
-        Both as they stand once intermediates are kept.
-        """
-        followed = []
-        swap: dict[Node, Node] = {}
-        swept = [value for one in passes for value in one.values]
-        for one in passes:
-            targets = [swap.get(node, node) for node in one.targets]
-            known = [found for v in swept if isinstance(found := swap.get(v, v), Value)]
-            followed.append((one, targets, known))
-            if one.keeps:
-                later = [n for other in passes for n in other.targets]
-                kept: dict[Node, Node] = {
-                    n: Source(n.spec, _Kept(kept_chunks(n.spec, one.strip))) for n in one.keeps
-                }
-                swap = substitute(later, kept)
-        return followed
-
-    def _time(self, passes: Sequence[Pass]) -> float:
+    def _time(self, sweeps: Sequence[_Sweep], block: Sequence[int], strip: Sequence[int]) -> float:
         """Return nanoseconds of core time for the whole image, over all passes."""
         total = 0.0
-        for one, targets, known in self._followed(passes):
-            if 0 in one.grid.shape:
+        for one in sweeps:
+            shape = one.spec.grid_shape
+            if 0 in shape:
                 continue
-            strips = Blocks(one.grid.shape, one.strip)
-            needed = Needed(targets, known, strips, one.axes)
-            read = Needed(targets, known, one.grid, one.axes)
-            for node in needed.nodes:
+            own = (block, strip) if self._own(shape) else (shape, shape)
+            for node in one.needed.nodes:
                 if isinstance(node, Source):
-                    total += _read_time(node, needed, read)
+                    total += _read_time(node, one.needed, *own)
                 elif isinstance(node, Filtered):
                     rule = node.filter.rules.cost
-                    each = _NODE if rule is None else rule(node.resolved, node.prepared)
-                    pixels = needed.total(node, lambda _, runs: run_length(runs))
+                    each = rule(node.resolved, node.prepared) if rule else _NODE[node.filter.kind]
+                    pixels = one.needed.total(node, own[1])
                     total += each * pixels / math.prod(n for _, n in node.leading)
             total += _WRITE_BYTE * sum(node.spec.nbytes for node in one.images.values())
             total += _KEEP_BYTE * sum(node.spec.nbytes for node in one.keeps)
-            total += self.overhead * len(strips)
+            total += self.overhead * len(Blocks(shape, tuple(own[1])))
         return total
 
     def _own(self, shape: Sequence[int]) -> bool:
@@ -339,6 +361,22 @@ def kept_chunks(spec: ImageSpec, block: Sequence[int]) -> tuple[int, ...]:
     return tuple(chunks)
 
 
+def _followed(sweeps: Sequence[_Sweep]) -> list[_Sweep]:
+    """Return sweeps with their targets and known values, reading intermediates once kept."""
+    followed = []
+    swap: dict[Node, Node] = {}
+    swept = [value for one in sweeps for value in one.values]
+    for one in sweeps:
+        targets = tuple(swap.get(node, node) for node in one.nodes)
+        known = tuple(found for v in swept if isinstance(found := swap.get(v, v), Value))
+        followed.append(replace(one, targets=targets, known=known))
+        if one.keeps:
+            later = [node for other in sweeps for node in other.nodes]
+            kept: dict[Node, Node] = {node: Source(node.spec, _Kept()) for node in one.keeps}
+            swap = substitute(later, kept)
+    return followed
+
+
 def _samples(blocks: Blocks) -> list[Region]:
     """Return the block in the middle, the first and the last one."""
     if len(blocks) == 0:
@@ -349,51 +387,13 @@ def _samples(blocks: Blocks) -> list[Region]:
     return [blocks[i] for i in dict.fromkeys((middle, 0, len(blocks) - 1))]
 
 
-class Needed:
-    """What all blocks of a size need together.
-
-    Needs along one axis do not depend on the place along the others, and all blocks away from the
-    image's edge need the same: three blocks tell of all.
-    """
-
-    def __init__(
-        self,
-        targets: Sequence[Node],
-        known: Sequence[Value],
-        blocks: Blocks,
-        axes: Sequence[str],
-    ) -> None:
-        self.counts = dict(zip(axes, blocks.counts, strict=True))
-        held = dict.fromkeys(known)
-        ends = (blocks[0], _samples(blocks)[0], blocks[len(blocks) - 1])
-        found = [demand(wanted_runs(targets, region), held) for region in ends]
-        self.nodes = found[0][0]
-        self.runs = [runs for _, runs in found]
-
-    def total(self, node: ImageNode, measure: Callable[[int, Runs], int]) -> int:
-        """Add up ``measure(axis, runs)``, multiplied over the axes of a node, over all blocks."""
-        others = self.counts.keys() - set(node.spec.axes)
-        total = math.prod(self.counts[name] for name in others)
-        first, middle, last = (runs[id(node)] for runs in self.runs)
-        for axis, name in enumerate(node.spec.axes):
-            count = self.counts.get(name, 1)
-            sizes = [measure(axis, runs[axis]) for runs in (first, middle, last)]
-            total *= sizes[0] if count == 1 else sizes[0] + (count - 2) * sizes[1] + sizes[2]
-        return total
-
-
-def _read_time(source: Source, strips: Needed, blocks: Needed) -> float:
+def _read_time(source: Source, needed: Needed, block: Sequence[int], strip: Sequence[int]) -> float:
     """Return nanoseconds to decode whole chunks once for every block, and to lay out its strips."""
     pixel = source.spec.dtype.itemsize
-    copied = strips.total(source, lambda _, runs: run_length(runs))
-    chunks = getattr(source.reader, "chunks", None)
-    if chunks is None:
-        return _COPY_BYTE * pixel * copied
-
-    def touched(axis: int, runs: Runs) -> int:
-        return sum(-(-b // chunks[axis]) - a // chunks[axis] for a, b in runs)
-
-    decoded = blocks.total(source, touched)
-    return decoded * (_READ_CHUNK + _READ_BYTE * pixel * math.prod(chunks)) + (
-        _COPY_BYTE * pixel * copied
+    copied = _COPY_BYTE * pixel * needed.total(source, strip)
+    sides = getattr(source.reader, "chunks", None)
+    if sides is None:
+        return copied
+    return copied + needed.total(source, block, chunks) * (
+        _READ_CHUNK + _READ_BYTE * pixel * math.prod(sides)
     )

@@ -197,7 +197,7 @@ def make_plan(
     blocks = [unit] if grid.size == 0 else _candidates(grid.shape, unit)
     if block is not None:
         blocks = [_whole(block, unit, grid.shape)]
-    candidates = [(one, cut) for one in blocks for cut in _strips(one, unit)]
+    candidates = [(one, cut) for one in blocks for cut in (_strips(one, unit) if keep else [one])]
     if strip is not None:
         candidates = list(dict.fromkeys((one, _whole(strip, unit, one)) for one in blocks))
     costing = Costing(
@@ -217,7 +217,7 @@ def make_plan(
         swept = inner.steps[-1]
         steps.append(replace(step, grid=swept.grid, strip=swept.strip, walked=swept.walked))
         memory = max(memory, dict(inner.memory), key=lambda terms: sum(terms.values()))
-    read, halo_cost = costing.reading(steps)
+    read, halo_cost = costing.reading(*best)
     written = [node for step in steps for node in (*step.keeps, *step.images.values())]
     return Plan(
         grid_shape=grid.shape,
@@ -232,7 +232,7 @@ def make_plan(
         written_bytes=sum(node.spec.nbytes for node in written),
         halo_cost=halo_cost,
         outputs={n: node.spec for n, node in outputs.items() if not isinstance(node, Value)},
-        notes=(*notes, *costing.decisions(steps)),
+        notes=(*notes, *costing.decisions(*best)),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 __all__ = [
     "BlockDone",
+    "CompileStarted",
     "Event",
     "PassStarted",
     "Report",
@@ -23,6 +24,11 @@ __all__ = [
     "silent",
     "suitable",
 ]
+
+
+@dataclass(frozen=True)
+class CompileStarted:
+    """A kernel is not in this machine's cache: it is compiled, which takes some seconds, once."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +67,9 @@ class RunStopped:
     reason: str
 
 
-Event = PassStarted | BlockDone | RunFinished | RunStopped
+Event = CompileStarted | PassStarted | BlockDone | RunFinished | RunStopped
 Report = Callable[[Event], None]
+_COMPILING = "compiling kernels: once on this machine, some seconds for each filter"
 
 
 def silent(event: Event) -> None:
@@ -86,7 +93,9 @@ def lines(stream: TextIO | None = None, every: float = 5.0) -> Report:
     last = [0.0]
 
     def report(event: Event) -> None:
-        if isinstance(event, PassStarted):
+        if isinstance(event, CompileStarted):
+            text = _COMPILING
+        elif isinstance(event, PassStarted):
             text = f"pass {event.number} of {event.passes}: {', '.join(event.computes)}"
         elif isinstance(event, RunStopped):
             return
@@ -120,7 +129,9 @@ def bar() -> Report:
     held: list[Any] = []
 
     def report(event: Event) -> None:
-        if isinstance(event, PassStarted):
+        if isinstance(event, CompileStarted):
+            progress.console.print(_COMPILING)
+        elif isinstance(event, PassStarted):
             name = f"pass {event.number}/{event.passes} {', '.join(event.computes)}"
             progress.start()
             held.append(progress.add_task(name, total=event.blocks, rate=""))

@@ -29,6 +29,7 @@ from chunkfilt.runtime.layout import OutputOptions, layout_of
 from chunkfilt.runtime.progress import Report, RunFinished, silent
 from chunkfilt.runtime.tables import value_document, write_table
 from chunkfilt.runtime.tasks import run_passes
+from chunkfilt.runtime.warm import compiling_told, load_kernels
 from chunkfilt.storage.zarr_output import (
     ArrayLayout,
     check_output_path,
@@ -173,8 +174,10 @@ def run(
     output, options = output or OutputOptions(), options or RunOptions()
     started = time.perf_counter()
     place = check_run(outputs, path, output)
-    with _executor(options) as executor:
+    with _executor(options) as executor, compiling_told(report):
         plan, layouts = plan_run(outputs, output, options, workers=executor.tasks_per_process)
+        if plan.blocks and options.scheduler != "distributed":
+            load_kernels(outputs)
         if any(isinstance(node, Value) for node in outputs.values()):
             _refuse_empty(plan)
         try:
