@@ -23,7 +23,7 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 
 bench: $(VENV)/.bench
-	$(BIN)/python benchmarks/store_to_store.py
+	$(BIN)/python -m benchmarks
 
 stubs: $(VENV)/.test  ## write chunkfilt/__init__.pyi anew, after a filter's signature changed
 	$(BIN)/python -m chunkfilt.arrays.stubs

@@ -1,0 +1,1 @@
+"""Benchmarks of chunkfilt beside its peers: ``python -m benchmarks``; see README.md."""
