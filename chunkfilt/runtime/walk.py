@@ -41,8 +41,9 @@ class Walk:
         # Where an edge shows pixels of elsewhere (wrap), a strip has several regions.
         lane = id(source), _replaced(region, axis, 0, 0)
         ahead = min(round_up(stop, chunks[axis]), self._limit(source, axis, stop))
+        whole = _replaced(region, axis, start, ahead)
         if lane not in self._held:
-            self._held[lane] = start, source.read(_replaced(region, axis, start, ahead))
+            self._held[lane] = start, source.read(whole)
         begin, pixels = self._held[lane]
         end = begin + pixels.shape[axis]
         if not begin <= start <= end:
@@ -50,9 +51,11 @@ class Walk:
         if ahead > end:
             # A copy, so that the rest of what was held can go before more is read.
             del self._held[lane]
-            pixels = _cut(pixels, axis, start - begin, end - begin).copy()
-            more = source.read(_replaced(region, axis, end, ahead))
-            begin, pixels = start, np.concatenate([pixels, more], axis=axis)
+            left = _cut(pixels, axis, start - begin, end - begin).copy()
+            del pixels
+            begin, pixels = start, np.empty(whole.shape, source.spec.dtype)
+            _cut(pixels, axis, 0, end - start)[...] = left
+            _fill(source, _replaced(region, axis, end, ahead), _cut(pixels, axis, end - start))
             self._held[lane] = begin, pixels
         return _cut(pixels, axis, start - begin, stop - begin)
 
@@ -61,7 +64,16 @@ class Walk:
         return max(b for a, b in self._runs[id(source)][axis] if a < stop)
 
 
-def _cut(pixels: np.ndarray, axis: int, start: int, stop: int) -> np.ndarray:
+def _fill(source: Source, region: Region, out: np.ndarray) -> None:
+    """Read a region into an array: straight into it where the reader can."""
+    straight = getattr(source.reader, "read_into", None)
+    if straight is not None and out.flags.c_contiguous:
+        straight(region, out)
+    else:
+        out[...] = source.read(region)
+
+
+def _cut(pixels: np.ndarray, axis: int, start: int, stop: int | None = None) -> np.ndarray:
     return pixels[(slice(None),) * axis + (slice(start, stop),)]
 
 

@@ -122,14 +122,19 @@ class ZarrImage:
         RunError
             If a chunk cannot be read or decoded; never pixels in its place.
         """
+        pixels = np.empty(region.shape, self.spec.dtype)
+        self.read_into(region, pixels)
+        return pixels
+
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        """Read a region into a C-contiguous array of the image's dtype; raises as `read` does."""
         try:
-            taken, cut = region, region.shift([-a for a in region.start]).slices
             if self.whole_chunks:
                 taken, cut = _round_out(region, self.chunks, self.spec.shape)
+                out[...] = self.array[taken.slices][cut]
+                return
             # The buffer is ours: zarrs fills one of native bytes in C order, whatever is stored.
-            pixels = np.empty(taken.shape, self.spec.dtype)
-            self.array.get_basic_selection(taken.slices, out=NDBuffer.from_numpy_array(pixels))
-            return pixels[cut]
+            self.array.get_basic_selection(region.slices, out=NDBuffer.from_numpy_array(out))
         except Exception as error:
             where = ", ".join(f"{a}:{b}" for a, b in zip(region.start, region.stop, strict=True))
             message = f"cannot read [{where}] of {self.path}: {error}"
