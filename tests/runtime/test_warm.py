@@ -50,7 +50,7 @@ def test_it_is_said_in_words(capsys):
     [
         lambda image: cf.equalize_hist(cf.gaussian(image, sigma=1)),
         lambda image: image - cf.mean(image, size=3),
-        lambda image: cf.histogram(image),
+        cf.histogram,
         lambda image: cf.gabor_bank(image, frequencies=[0.2, 0.3], thetas=[0.0]),
     ],
 )
