@@ -79,6 +79,7 @@ def test_filters_of_others_are_not_tried_on_zeros(stored, tmp_path):
     made = cf.Image(bind(tried, [image.node], {}))
     result = made.save(tmp_path / "o", scheduler="serial", progress=seen.append)
     assert len(calls) == sum(isinstance(event, BlockDone) for event in seen)
-    assert isinstance(seen[0], PassStarted)
+    told = [event for event in seen if not isinstance(event, CompileStarted)]
+    assert isinstance(told[0], PassStarted)
     np.testing.assert_array_equal(cf.open(tmp_path / "o")[:], image[:])
     assert result.checksums
