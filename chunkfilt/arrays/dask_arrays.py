@@ -7,7 +7,7 @@ once.  There are two ways to a block's pixels:
 * *overlapped*: ``dask.array.map_overlap``, which without a halo is ``map_blocks``;
 * *gathered*: the parts of chunks that hold the pixels needed, joined by the task, where
   ``map_overlap`` cannot: ``wrap``, chunks thinner than the halo, an edge rule that looks further
-  than the halo, and filters that take whole-image values.
+  than the halo, tiles that stick out of the chunks, and filters that take whole-image values.
 """
 
 from __future__ import annotations
@@ -164,9 +164,10 @@ def _core(bounds: Bounds, index: Sequence[int]) -> Region:
 def _needed(node: Filtered, bounds: Bounds) -> list[list[Runs]]:
     """Return the pixels that the blocks along each axis need along it, their own included."""
     needed = []
-    for halo, edges, n in zip(node.halo, bounds, node.image.spec.shape, strict=True):
+    for axis, (halo, edges) in enumerate(zip(node.halo, bounds, strict=True)):
         before, after = max(halo[0], 0), max(halo[1], 0)
-        cores = pairwise(edges.tolist())
+        n = node.image.spec.shape[axis]
+        cores = [node.snap(axis, a, b) for a, b in pairwise(edges.tolist())]
         needed.append([needed_runs(a - before, b + after, n, node.mode) for a, b in cores])
     return needed
 
@@ -181,20 +182,32 @@ def _compute(
     node: Filtered, core: Region, runs: Sequence[Runs], arrays: Sequence[Any], tables: Sequence[Any]
 ) -> np.ndarray:
     """Compute one block of a node from pixels packed by `runs`."""
-    region = Region(
-        _insert(node, core.start, [0 for _ in node.leading]),
-        _insert(node, core.stop, [n for _, n in node.leading]),
-    )
+    region = _with_leading(node, core)
     if not core.size:
         return np.empty(region.shape, node.spec.dtype)
-    grown, shape = core.grow(node.halo), node.image.spec.shape
+    ends = [
+        node.snap(axis, a, b) for axis, (a, b) in enumerate(zip(core.start, core.stop, strict=True))
+    ]
+    tiles = Region(tuple(a for a, _ in ends), tuple(b for _, b in ends))
+    grown, shape = tiles.grow(node.halo), node.image.spec.shape
     # A cval that the pixels' dtype cannot hold needs a wider one before it is filled in.
     held = [a if i else a.astype(node.block_dtype, copy=False) for i, a in enumerate(arrays)]
     blocks = [np.asarray(gather(a, runs, grown, shape, node.mode, node.cval)) for a in held]
     values = dict(zip(node.values, tables, strict=True))
-    out = compute_box(node, region, _operands(node, blocks), values)
+    whole = _with_leading(node, tiles)
+    out = compute_box(node, whole, _operands(node, blocks), values)
+    if whole != region:
+        out = out[region.shift([-a for a in whole.start]).slices].copy()
     # A kernel may give its input back, which is not the user's to write to.
     return out if out.flags.writeable else out.copy()
+
+
+def _with_leading(node: Filtered, core: Region) -> Region:
+    """Return a region of the input's axes as one of the output's."""
+    return Region(
+        _insert(node, core.start, [0 for _ in node.leading]),
+        _insert(node, core.stop, [n for _, n in node.leading]),
+    )
 
 
 def _overlapped(

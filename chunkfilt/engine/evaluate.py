@@ -1,7 +1,8 @@
 """The one evaluator: what a node's pixels are, for any box of any image.
 
 For the boxes wanted, `demand` walks the graph backwards and collects for every node the runs
-its users need (per axis, joined); `evaluate` walks forwards and computes every node once.  The
+its users need (per axis, joined; whole tiles where a filter works in tiles); `evaluate` walks
+forwards and computes every node once.  The
 edge is extended at every node, by that node's own mode.  Run in series over the whole image
 this is the specification of chunkfilt; every other way of running is compared with it.
 """
@@ -70,7 +71,7 @@ def demand(
 
     def ask(node: Node, more: Sequence[Runs]) -> None:
         if isinstance(node, Filtered):
-            more = node.whole_leading(more)
+            more = node.at_once(more)
         held = runs.get(id(node))
         runs[id(node)] = (
             list(more)
@@ -164,7 +165,7 @@ def compute_box(
     node : Filtered
         The node.
     region : Region
-        The core, in the output's coordinates, leading axes included in full.
+        The core, in the output's coordinates: leading axes in full, and whole tiles.
     blocks : sequence
         Each input over the core and its halo, axes as in the input; numbers and None as given.
     values : mapping

@@ -11,6 +11,7 @@ import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, Protocol, TypeGuard
 
@@ -19,7 +20,7 @@ import numpy as np
 from chunkfilt.edges import needed_runs
 from chunkfilt.errors import InputError, nearest
 from chunkfilt.filters.declare import Filter
-from chunkfilt.grid import Halo, ImageSpec, Region, Runs, merge_runs
+from chunkfilt.grid import Halo, ImageSpec, Region, Runs, merge_runs, round_up
 from chunkfilt.words import shown
 
 __all__ = [
@@ -138,17 +139,37 @@ class Filtered(_Bound):
         """Return per-axis things of the output without those of the leading axes."""
         return [*runs[: self.lead_at], *runs[self.lead_at + len(self.leading) :]]
 
-    def whole_leading(self, runs: Sequence[Runs]) -> list[Runs]:
-        """Return the runs with the leading axes in full: a kernel gives all of them at once."""
+    @cached_property
+    def tile(self) -> tuple[int, ...]:
+        """The pixels of a tile along every axis of the input; 1 where any pixel may begin one."""
+        rule = self.filter.rules.tile
+        sides = None if rule is None else rule(self.resolved, self.prepared)
+        tile = [1] * self.image.spec.ndim
+        for axis, side in zip(self.spatial, sides or (1,) * len(self.spatial), strict=True):
+            tile[axis] = side
+        return tuple(tile)
+
+    def snap(self, axis: int, start: int, stop: int) -> tuple[int, int]:
+        """Return pixels along an axis of the input, grown to whole tiles of the image."""
+        side, n = self.tile[axis], self.image.spec.shape[axis]
+        if stop <= start:
+            return start, stop
+        return start // side * side, min(round_up(stop, side), n)
+
+    def at_once(self, runs: Sequence[Runs]) -> list[Runs]:
+        """Return the runs that the kernel gives: leading axes in full, and whole tiles."""
+        snapped = [
+            merge_runs(tuple(self.snap(axis, a, b) for a, b in along))
+            for axis, along in enumerate(self.strip(runs))
+        ]
         lead: list[Runs] = [((0, n),) for _, n in self.leading]
-        return [*runs[: self.lead_at], *lead, *runs[self.lead_at + len(self.leading) :]]
+        return [*snapped[: self.lead_at], *lead, *snapped[self.lead_at :]]
 
     def needs(self, runs: Sequence[Runs]) -> list[Runs]:
         """Return the runs every input needs for runs of the output."""
         needed = []
-        for axis, (along, n) in enumerate(
-            zip(self.strip(runs), self.image.spec.shape, strict=True)
-        ):
+        snapped = self.strip(self.at_once(runs))
+        for axis, (along, n) in enumerate(zip(snapped, self.image.spec.shape, strict=True)):
             before, after = self.halo[axis]
             pieces = [needed_runs(a - before, b + after, n, self.mode) for a, b in along]
             needed.append(merge_runs(*pieces))

@@ -71,6 +71,7 @@ class Rules:
     prepare: Callable[[SimpleNamespace], Mapping[str, Any]] | None = None
     memory: Callable[[SimpleNamespace, tuple[int, ...], np.dtype], int] | None = None
     cost: Callable[[SimpleNamespace, Mapping[str, Any]], float] | None = None
+    tile: Callable[[SimpleNamespace, Mapping[str, Any]], tuple[int, ...] | None] | None = None
     check: Callable[[SimpleNamespace, Sequence[np.dtype]], None] | None = None
     combine: Callable[[Any, Any], Any] = _add
     finalize: Callable[[Any, SimpleNamespace], Any] | None = None
@@ -183,6 +184,7 @@ def image_filter(
     prepare: Callable[[SimpleNamespace], Mapping[str, Any]] | None = None,
     memory: Callable[[SimpleNamespace, tuple[int, ...], np.dtype], int] | None = None,
     cost: Callable[[SimpleNamespace, Mapping[str, Any]], float] | None = None,
+    tile: Callable[[SimpleNamespace, Mapping[str, Any]], tuple[int, ...] | None] | None = None,
     check: Callable[[SimpleNamespace, Sequence[np.dtype]], None] | None = None,
     selection: bool = False,
     mode: str = "reflect",
@@ -210,6 +212,10 @@ def image_filter(
     cost : callable, optional
         ``cost(p, prepared)`` gives nanoseconds per pixel on one core, roughly, for the planner;
         default 3.
+    tile : callable, optional
+        ``tile(p, prepared)`` gives the pixels of a tile along each spatial axis, where the kernel
+        works in tiles counted from the image's first pixel, or None.  The core it is given then
+        begins where a tile does, and ends where one does or where the image ends.
     check : callable, optional
         ``check(p, dtypes)`` raises ``ValueError`` where parameters do not go together.
     selection : bool, default False
@@ -234,6 +240,7 @@ def image_filter(
         prepare=prepare,
         memory=memory,
         cost=cost,
+        tile=tile,
         check=check,
         selection=selection,
         mode=mode,
@@ -336,7 +343,12 @@ def _declare(
     model = create_model(
         name,
         __config__=ConfigDict(
-            extra="forbid", strict=True, arbitrary_types_allowed=True, protected_namespaces=()
+            extra="forbid",
+            strict=True,
+            arbitrary_types_allowed=True,
+            protected_namespaces=(),
+            # Built when a filter is first used: a run starts without those of all the others.
+            defer_build=True,
         ),
         **fields,
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -13,7 +15,7 @@ from pydantic import Field
 from chunkfilt.filters.declare import image_filter
 from chunkfilt.filters.params import Positive
 from chunkfilt.grid import Halo
-from chunkfilt.kernels import real_dtype, separable
+from chunkfilt.kernels import fourier, real_dtype, separable
 
 __all__ = ["gabor", "gabor_bank"]
 
@@ -21,6 +23,9 @@ Part = Literal["real", "imag", "magnitude"]
 Many = Annotated[tuple[float, ...], Field(min_length=1, max_length=64)]
 Frequencies = Annotated[tuple[Positive, ...], Field(min_length=1, max_length=64)]
 _LARGEST_HALF = 500
+_SHAPE = ("bandwidth", "sigma_x", "sigma_y", "n_stds", "offset", "part")
+# Tiles must save a third: they stick out of blocks, and take longer where pixels are NaN.
+_WORTH = 1.5
 
 
 def gabor_kernel(
@@ -78,36 +83,127 @@ def _halo(p: SimpleNamespace) -> Halo:
     return ((half_y, half_y), (half_x, half_x))
 
 
-def _plans(p: SimpleNamespace, frequency: float, theta: float) -> tuple[Any, Any]:
-    """Return how to correlate with the real and the imaginary part."""
+class _Work(NamedTuple):
+    """How to compute the responses to some kernels, each of one or two parts.
+
+    `direct` holds the responses that are cheaper by themselves: the place of each, what it leaves
+    out of the block's halo, and its plans.  The others, at the places `tiled`, share a transform
+    of the image in tiles of `core` pixels.
+    """
+
+    reach: tuple[int, int]
+    direct: tuple[tuple[int, tuple[int, int], tuple[separable.Plan, ...]], ...]
+    tiled: tuple[int, ...]
+    plan: fourier.Plan | None
+    cost: float
+    memory: int
+
+
+def _kernels(p: SimpleNamespace, frequency: float, theta: float) -> list[np.ndarray]:
+    """Return what the part asked for takes, flipped for a correlation."""
     kernel = gabor_kernel(frequency, theta, *_sigmas(p, frequency), p.n_stds, p.offset)
     flipped = kernel[::-1, ::-1]
-    return (
-        separable.convolve_plan(np.ascontiguousarray(flipped.real)),
-        separable.convolve_plan(np.ascontiguousarray(flipped.imag)),
+    parts = {"real": [flipped.real], "imag": [flipped.imag]}
+    return parts.get(p.part, [flipped.real, flipped.imag])
+
+
+def _work(p: SimpleNamespace) -> _Work:
+    """Return how to compute what the parameters ask for, the same object for the same ones."""
+    bank = hasattr(p, "thetas")
+    pairs = itertools.product(p.thetas, p.frequencies) if bank else [(p.theta, p.frequency)]
+    return _chosen(tuple(pairs), tuple(getattr(p, name) for name in _SHAPE))
+
+
+@functools.lru_cache(maxsize=4)
+def _chosen(pairs: tuple[tuple[float, float], ...], shape: tuple[Any, ...]) -> _Work:
+    """Choose from the weights alone what takes the least time."""
+    p = SimpleNamespace(**dict(zip(_SHAPE, shape, strict=True)))
+    cells = [_kernels(p, frequency, theta) for theta, frequency in pairs]
+    sizes = [cell[0].shape for cell in cells]
+    window = (max(size[0] for size in sizes), max(size[1] for size in sizes))
+    margins = [((window[0] - ky) // 2, (window[1] - kx) // 2) for ky, kx in sizes]
+    plans = [tuple(separable.convolve_plan(kernel) for kernel in cell) for cell in cells]
+    costs = [sum(map(_plan_cost, plan)) for plan in plans]
+    tiled, shared, cost = _shared(costs, window, len(cells[0]))
+    widened = [
+        np.pad(kernel, [(margin, margin) for margin in margins[i]])
+        for i in tiled
+        for kernel in cells[i]
+    ]
+    return _Work(
+        (window[0] // 2, window[1] // 2),
+        tuple((i, margins[i], plans[i]) for i in range(len(cells)) if i not in tiled),
+        tiled,
+        fourier.fourier_plan(widened, shared) if shared else None,
+        1.0 + cost,
+        shared.memory if shared else 0,
     )
 
 
-def _prepare(p: SimpleNamespace) -> dict[str, Any]:
-    return {"plans": _plans(p, p.frequency, p.theta)}
+def _shared(
+    costs: Sequence[float], window: tuple[int, int], parts: int
+) -> tuple[tuple[int, ...], fourier.Layout | None, float]:
+    """Return which responses to compute in tiles, the tiles, and the cost of all together."""
+    # Tiles gain most where they replace the dearest.
+    order = sorted(range(len(costs)), key=lambda i: -costs[i])
+    count, chosen, best = 0, None, sum(costs)
+    for n in range(1, len(costs) + 1):
+        tiles = fourier.layout(window, n * parts)
+        cost = _WORTH * tiles.cost + sum(costs[i] for i in order[n:])
+        if cost < best:
+            count, chosen, best = n, tiles, cost
+    by_themselves = sum(costs[i] for i in order[count:])
+    return tuple(sorted(order[:count])), chosen, by_themselves + (chosen.cost if chosen else 0.0)
 
 
 def _plan_cost(plan: separable.Plan) -> float:
-    """Return nanoseconds per pixel: about a twelfth for every separable tap, less for dense."""
+    """Return nanoseconds per pixel of a kernel by itself."""
     taps = sum(len(weights) for term in plan.terms for weights in term)
-    return 0.08 * taps if plan.dense is None or plan.terms else 0.06 * plan.dense.size
+    return 0.065 * taps if plan.dense is None or plan.terms else 0.05 * plan.dense.size
 
 
-def _pair_cost(p: SimpleNamespace, plans: tuple[separable.Plan, separable.Plan]) -> float:
-    used = {"real": plans[:1], "imag": plans[1:]}.get(p.part, plans)
-    return 1.0 + sum(_plan_cost(plan) for plan in used)
+def _prepare(p: SimpleNamespace) -> dict[str, Any]:
+    return {"work": _work(p)}
+
+
+def _tile(p: SimpleNamespace, prepared: Mapping[str, Any]) -> tuple[int, ...] | None:
+    plan = prepared["work"].plan
+    return None if plan is None else plan.core
 
 
 def _cost(p: SimpleNamespace, prepared: Mapping[str, Any]) -> float:
-    return _pair_cost(p, prepared["plans"])
+    cost: float = prepared["work"].cost
+    return cost
 
 
-@image_filter(halo=_halo, prepare=_prepare, cost=_cost)
+def _memory(p: SimpleNamespace, core: tuple[int, ...], dtype: np.dtype) -> int:
+    work = _work(p)
+    if len(work.direct) + len(work.tiled) == 1:
+        return work.memory
+    # A response by itself takes a copy of what it needs of the block, and is copied itself.
+    inner = (core[1] + 2 * work.reach[0]) * (core[2] + 2 * work.reach[1]) * dtype.itemsize
+    one = core[0] * (inner + core[1] * core[2] * real_dtype(dtype).itemsize)
+    return max(work.memory, one)
+
+
+def _responses(block: np.ndarray, work: _Work, part: Part) -> np.ndarray:
+    """Return all responses, `(batch, responses, y, x)`."""
+    count = len(work.direct) + len(work.tiled)
+    core = [n - 2 * half for n, half in zip(block.shape[1:], work.reach, strict=True)]
+    out = np.empty((len(block), count, *core), real_dtype(block.dtype))
+    for i, (top, left), plans in work.direct:
+        rows, columns = block.shape[1] - top, block.shape[2] - left
+        inner = np.ascontiguousarray(block[:, top:rows, left:columns])
+        found = separable.gabor(inner, plans[0], plans[-1], part)
+        if count == 1:
+            return found[:, None]
+        out[:, i] = found
+    if work.plan is not None:
+        fourier.correlate(block, work.plan, 2 if part == "magnitude" else 1, out, work.tiled)
+    return out
+
+
+@image_filter(halo=_halo, prepare=_prepare, memory=_memory, cost=_cost, tile=_tile, version=2)
 def gabor(
     block: np.ndarray,
     *,
@@ -119,7 +215,7 @@ def gabor(
     n_stds: Positive = 3.0,
     offset: float = 0.0,
     part: Part = "real",
-    plans,
+    work,
 ) -> np.ndarray:
     """Filter with a Gabor kernel: texture of one frequency and direction.
 
@@ -164,8 +260,7 @@ def gabor(
     >>> cf.gabor(stripes, frequency=0.5, part="magnitude", mode="wrap")[0, :2].round(1)
     array([0.5, 0.5])
     """
-    real, imag = plans
-    return separable.gabor(block, real, imag, part)
+    return _responses(block, work, part)[:, 0]
 
 
 def _bank_halo(p: SimpleNamespace) -> Halo:
@@ -179,32 +274,14 @@ def _bank_leading(p: SimpleNamespace) -> tuple[tuple[str, int], ...]:
     return (("orientation", len(p.thetas)), ("frequency", len(p.frequencies)))
 
 
-def _bank_prepare(p: SimpleNamespace) -> dict[str, Any]:
-    (half_y, _), (half_x, _) = _bank_halo(p)
-    cells = []
-    for theta in p.thetas:
-        for frequency in p.frequencies:
-            own_y, own_x = _half_widths(theta, *_sigmas(p, frequency), p.n_stds)
-            cells.append(((half_y - own_y, half_x - own_x), _plans(p, frequency, theta)))
-    return {"cells": tuple(cells), "reach": (half_y, half_x)}
-
-
-def _bank_memory(p: SimpleNamespace, core: tuple[int, ...], dtype: np.dtype) -> int:
-    (half_y, _), (half_x, _) = _bank_halo(p)
-    inner = (core[1] + 2 * half_y) * (core[2] + 2 * half_x) * dtype.itemsize
-    return core[0] * (inner + core[1] * core[2] * real_dtype(dtype).itemsize)
-
-
-def _bank_cost(p: SimpleNamespace, prepared: Mapping[str, Any]) -> float:
-    return sum(_pair_cost(p, plans) for _, plans in prepared["cells"])
-
-
 @image_filter(
     halo=_bank_halo,
     leading=_bank_leading,
-    prepare=_bank_prepare,
-    memory=_bank_memory,
-    cost=_bank_cost,
+    prepare=_prepare,
+    memory=_memory,
+    cost=_cost,
+    tile=_tile,
+    version=2,
 )
 def gabor_bank(
     block: np.ndarray,
@@ -217,8 +294,7 @@ def gabor_bank(
     n_stds: Positive = 3.0,
     offset: float = 0.0,
     part: Part = "magnitude",
-    cells,
-    reach,
+    work,
 ) -> np.ndarray:
     """Filter with a bank of Gabor kernels: every direction with every frequency.
 
@@ -261,10 +337,5 @@ def gabor_bank(
     >>> cf.gabor_bank(np.zeros((8, 8)), frequencies=[0.2, 0.4], thetas=[0.0, 0.8, 1.6]).shape
     (3, 2, 8, 8)
     """
-    core = [n - 2 * half for n, half in zip(block.shape[1:], reach, strict=True)]
-    out = np.empty((len(block), len(cells), *core), real_dtype(block.dtype))
-    for i, ((top, left), (real, imag)) in enumerate(cells):
-        rows, columns = block.shape[1] - top, block.shape[2] - left
-        inner = np.ascontiguousarray(block[:, top:rows, left:columns])
-        out[:, i] = separable.gabor(inner, real, imag, part)
-    return out.reshape(len(block), len(thetas), len(frequencies), *core)
+    out = _responses(block, work, part)
+    return out.reshape(len(block), len(thetas), len(frequencies), *out.shape[2:])

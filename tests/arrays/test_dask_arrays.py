@@ -462,3 +462,17 @@ def test_weights_travel_once():
     graph = dict(got.__dask_graph__())
     heavy = [key for key, task in graph.items() if len(pickle.dumps(task)) > 50_000]
     assert heavy == [f"{got.name}-node"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "chunks", [(275, 33), ((256, 256, 38), (174, 226)), (100, 150), (550, 400)]
+)
+def test_a_filter_that_works_in_tiles(mode: str, chunks: Any) -> None:
+    # Tiles of 256 x 174 pixels that chunks stick out of, and chunks of whole tiles.
+    x = image((550, 400), "float32")
+    x[300, 200] = np.nan
+    params = {"frequency": 0.15, "theta": 0.5, "sigma_x": 3.0, "sigma_y": 6.0, "mode": mode}
+    result = lazily("gabor", da.from_array(x, chunks=chunks), **params)
+    assert result.chunks == da.from_array(x, chunks=chunks).chunks
+    np.testing.assert_array_equal(result.compute(), cf.gabor(x, **params))

@@ -14,13 +14,17 @@ from chunkfilt.engine.bind import bind
 from chunkfilt.engine.graph import Source, Value, plain_axes
 from chunkfilt.engine.plan import Layout, make_plan
 from chunkfilt.errors import ParameterError
+from chunkfilt.filters import texture
 from chunkfilt.filters.declare import registered
 from chunkfilt.grid import ImageSpec
+from chunkfilt.kernels import fourier
 from chunkfilt.runtime.executors import make_executor
 from chunkfilt.runtime.progress import silent
 from chunkfilt.runtime.tasks import run_passes
 
 SMALL_GABOR = {"sigma_x": 1.0, "sigma_y": 1.5, "n_stds": 2.0}
+# Costs more than tiles of 32 x 32 do, see `small_tiles`.
+TILED_GABOR = {"sigma_x": 1.5, "sigma_y": 3.0}
 EXAMPLES = {
     "cast": [{"dtype": "int16"}, {"dtype": "uint8"}],
     "clip": [{"min": 3.5, "max": 100.0}, {"max": 50.0}],
@@ -28,8 +32,12 @@ EXAMPLES = {
     "gabor": [
         {"frequency": 0.3, **SMALL_GABOR},
         {"frequency": 0.2, "theta": 0.7, "part": "magnitude", **SMALL_GABOR},
+        {"frequency": 0.2, "theta": 0.5, **TILED_GABOR},
     ],
-    "gabor_bank": [{"frequencies": [0.3], "thetas": [0.0, 0.7], **SMALL_GABOR}],
+    "gabor_bank": [
+        {"frequencies": [0.3], "thetas": [0.0, 0.7], **SMALL_GABOR},
+        {"frequencies": [0.2], "thetas": [0.5, 1.07], **TILED_GABOR},
+    ],
     "gaussian": [{}, {"sigma": 0.7, "order": 1}, {"sigma": 2.0, "radius": 3}],
     "histogram": [{}, {"nbins": 5, "range": (10.0, 90.0)}, {"scope": "all"}],
     "statistics": [{}, {"percentiles": [2.0, 50.0, 99.0]}, {"scope": "all"}],
@@ -217,6 +225,15 @@ def pytest_generate_tests(metafunc):
                 case for held in filters.values() if held.kind in wanted for case in cases_of(held)
             ]
             metafunc.parametrize(argument, cases, ids=str)
+
+
+@pytest.fixture(autouse=True)
+def small_tiles(monkeypatch):
+    """Make the tiles of Fourier transforms smaller than the images here."""
+    monkeypatch.setattr(fourier, "_LENGTHS", {32: 4.0, 1728: 1000.0})
+    texture._chosen.cache_clear()
+    yield
+    texture._chosen.cache_clear()
 
 
 @pytest.fixture

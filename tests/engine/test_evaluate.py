@@ -408,3 +408,62 @@ def test_a_value_within_the_block_beside_a_filter_along_the_batch_axis():
     whole = evaluate_region(both, Region.whole(both.spec.shape))
     for block in Blocks(both.spec.shape, (2, 9, 8)):
         np.testing.assert_array_equal(evaluate_region(both, block), whole[block.slices])
+
+
+@image_filter(
+    halo=lambda p: ((2, 2), (1, 1)),
+    tile=lambda p, prepared: prepared["tile"],
+    prepare=lambda p: {"tile": p.side},
+    leading=lambda p: (("copy", 2),),
+)
+def _in_tiles(
+    block: np.ndarray, *, side: tuple[int, int] | None = (4, 3), tile, origin_px
+) -> np.ndarray:
+    """Give the pixel and the mean of its tile's window, which only whole tiles know."""
+    core = np.array(block.shape[1:]) - (4, 2)
+    inner = block[:, 2:-2, 1:-1]
+    means = np.empty(inner.shape)
+    assert all(first % n == 0 for first, n in zip(origin_px, tile, strict=True))
+    for y, x in itertools.product(*(range(0, n, t) for n, t in zip(core, tile, strict=True))):
+        seen = block[:, y : y + tile[0] + 4, x : x + tile[1] + 2]
+        means[:, y : y + tile[0], x : x + tile[1]] = seen.mean(axis=(1, 2), keepdims=True)
+    return np.stack([inner, means], axis=1)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_a_filter_in_tiles_is_given_whole_ones(data):
+    shape = data.draw(st.tuples(st.integers(1, 3), st.integers(1, 13), st.integers(1, 11)))
+    side = data.draw(st.tuples(st.integers(1, 6), st.integers(1, 6)))
+    image = np.random.default_rng(0).integers(0, 200, shape).astype(np.float64)
+    mode = data.draw(st.sampled_from(MODES))
+    tiled = bind(_in_tiles, [source(image, (1, 2))], {"side": side, "mode": mode})
+    size = data.draw(st.integers(1, 5))
+    first = crop(tiled, {0: (0, shape[0]), 1: (1, 2)}, {1})
+    graph = [tiled, first, node("mean", first, size=size, mode=data.draw(st.sampled_from(MODES)))]
+    again = bind(_in_tiles, [graph[2]], {"side": side, "mode": "wrap"})
+    graph.append(again)
+    whole = [evaluate_region(one, Region.whole(one.spec.shape)) for one in graph]
+    padded = pad(image, [(0, 0), (2, 2), (1, 1)], mode, 0.0)
+    for y, x in itertools.product(*(range(0, n, t) for n, t in zip(shape[1:], side, strict=True))):
+        seen = padded[:, y : y + side[0] + 4, x : x + side[1] + 2]
+        rows, columns = slice(y, y + side[0]), slice(x, x + side[1])
+        expected = np.broadcast_to(seen.mean(axis=(1, 2))[:, None, None], (shape[0], 1, 1))
+        np.testing.assert_allclose(
+            whole[0][:, 1, rows, columns],
+            np.broadcast_to(expected, whole[0][:, 1, rows, columns].shape),
+        )
+    np.testing.assert_array_equal(whole[0][:, 0], image)
+    for _ in range(3):
+        wanted = {}
+        for one in graph:
+            ends = [
+                sorted((data.draw(st.integers(0, n)), data.draw(st.integers(0, n))))
+                for n in one.spec.shape
+            ]
+            wanted[one] = Region(*(tuple(end) for end in zip(*ends, strict=True)))
+        wanted = {one: region for one, region in wanted.items() if region.size}
+        patches = evaluate({one: region.runs for one, region in wanted.items()})
+        for one, region in wanted.items():
+            part = extract(one, patches[one], region)
+            np.testing.assert_array_equal(part, whole[graph.index(one)][region.slices])

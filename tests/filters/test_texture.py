@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
@@ -13,7 +14,10 @@ from skimage.filters import gabor as skimage_gabor
 from skimage.filters import gabor_kernel as skimage_kernel
 
 import chunkfilt as cf
+from chunkfilt.engine.bind import bind
+from chunkfilt.engine.graph import Source
 from chunkfilt.errors import ParameterError
+from chunkfilt.grid import ImageSpec
 
 PAD = {
     "reflect": "symmetric",
@@ -134,8 +138,9 @@ def test_a_bank_is_one_gabor_each(part):
     for (i, theta), (j, frequency) in itertools.product(enumerate(thetas), enumerate(frequencies)):
         expected = response(image, "wrap", frequency=frequency, theta=theta)
         close(bank[i, j], PARTS[part](expected))
+        # Responses that share a transform differ from those that do not in rounding alone.
         alone = cf.gabor(image, frequency=frequency, theta=theta, part=part, mode="wrap")
-        assert_array_equal(bank[i, j], alone)
+        np.testing.assert_allclose(bank[i, j], alone, rtol=0, atol=1e-12 * np.abs(image).max())
 
 
 def test_leading_axes_stand_between_batch_and_space():
@@ -178,3 +183,62 @@ def test_two_spatial_axes_are_needed():
         cf.gabor(noise((5, 6, 7)))
     with pytest.raises(ParameterError, match="works along 2 spatial axes, got 1"):
         cf.gabor_bank(noise((50,)))
+
+
+UNEQUAL = {"frequency": 0.15, "theta": 0.5, "sigma_x": 3.0, "sigma_y": 6.0}
+
+
+@pytest.mark.parametrize("part", sorted(PARTS))
+@pytest.mark.parametrize("mode", sorted(PAD))
+def test_kernels_that_do_not_come_apart(mode, part):
+    # 3 x 3 tiles of 256 x 174 pixels; the last ones are cut off by the edge.
+    image = noise((600, 430), "float64")
+    result = cf.gabor(image, part=part, mode=mode, **UNEQUAL)
+    expected = PARTS[part](response(image, mode, **UNEQUAL))
+    close(result, expected)
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("gabor", {**UNEQUAL, "part": "magnitude"}),
+        ("gabor_bank", {"frequencies": (0.1, 0.4), "thetas": (0.0, 0.7), "part": "real"}),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_the_same_checksum_for_every_chunking(tmp_path, name, options, dtype):
+    image = noise((530, 620), dtype)
+    if dtype == "float32":
+        image[100, 100], image[400, 333:340] = np.nan, 3e38
+    checksums = set()
+    for number, chunks in enumerate([(530, 620), (100, 90), (37, 300)]):
+        source = tmp_path / f"{number}.zarr"
+        zarr.create_array(
+            str(source), data=image, chunks=chunks, dimension_names=("y", "x"), fill_value=0
+        )
+        filtered = getattr(cf, name)(cf.open(source), **options)
+        if name == "gabor":
+            whole = getattr(cf, name)(image, **options)
+            assert_array_equal(filtered[200:300, 111:500], whole[200:300, 111:500])
+        result = cf.save(filtered, tmp_path / f"out{number}.zarr", progress=False)
+        checksums |= set(result.checksums.values())
+    assert len(checksums) == 1
+
+
+def test_dear_kernels_go_by_tiles_and_cheap_ones_do_not():
+    def tiled(name, **options):
+        return max(node_of(name, **options).tile) > 1
+
+    def node_of(name, **options):
+        spec = ImageSpec((50, 60), np.dtype("uint8"), ("y", "x"), (0, 1))
+        return bind(getattr(cf, name).filter, [Source(spec, None)], options)
+
+    assert tiled("gabor", **UNEQUAL)
+    assert tiled("gabor_bank")
+    assert not tiled("gabor", frequency=0.3)
+    assert not tiled("gabor", frequency=0.1, sigma_x=3, sigma_y=6)
+    # The first response pays for the transform that the others share.
+    assert not tiled("gabor", frequency=0.12)
+    same = node_of("gabor_bank", frequencies=(0.05, 0.12), part="real")
+    assert max(same.tile) > 1
