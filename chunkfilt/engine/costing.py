@@ -39,7 +39,7 @@ _READ_CHUNK, _READ_BYTE, _COPY_BYTE, _WRITE_BYTE = 5e4, 0.5, 0.2, 0.8
 # An intermediate goes to a disk, which may be slow.
 _KEEP_BYTE = 2.0
 _NODE = {"pointwise": 1.0, "neighbourhood": 3.0}
-_NEARLY, _TRIED = 1.08, 8
+_NEARLY, _TRIED, _TILED_SAMPLES = 1.08, 8, 12
 _KEPT_LEAST, _KEPT_MOST = 64, 1024
 # A block and the strip of it that a task computes at a time.
 Cut = tuple[tuple[int, ...], tuple[int, ...]]
@@ -215,7 +215,9 @@ class Costing:
         for one in sweeps:
             # Values of an image of another shape are planned by themselves.
             shape = one.spec.grid_shape
-            for region in _samples(Blocks(shape, tuple(strip))) if self._own(shape) else ():
+            tiled = any(isinstance(n, Filtered) and max(n.tile) > 1 for n in one.needed.nodes)
+            regions = _samples(Blocks(shape, tuple(strip)), tiled) if self._own(shape) else ()
+            for region in regions:
                 terms, step = task_bytes(one.targets, region, one.known, walked)
                 if sum(terms.values()) > sum(peak.values()):
                     peak, where = terms, step
@@ -377,14 +379,23 @@ def _followed(sweeps: Sequence[_Sweep]) -> list[_Sweep]:
     return followed
 
 
-def _samples(blocks: Blocks) -> list[Region]:
-    """Return the block in the middle, the first and the last one."""
+def _samples(blocks: Blocks, tiled: bool) -> list[Region]:
+    """Return the block in the middle, the first and the last one.
+
+    Where a filter works in tiles, what sticks out of a block depends on where it lies: some more.
+    """
     if len(blocks) == 0:
         return [Region.whole(blocks.shape)]
-    middle = 0
-    for count in blocks.counts:
-        middle = middle * count + count // 2
-    return [blocks[i] for i in dict.fromkeys((middle, 0, len(blocks) - 1))]
+    places = [tuple(count // 2 for count in blocks.counts)]
+    if tiled:
+        places += [tuple(min(k, n - 1) for n in blocks.counts) for k in range(_TILED_SAMPLES)]
+    chosen = [0, len(blocks) - 1]
+    for place in places:
+        index = 0
+        for at, count in zip(place, blocks.counts, strict=True):
+            index = index * count + at
+        chosen.append(index)
+    return [blocks[index] for index in dict.fromkeys(chosen)]
 
 
 def _read_time(source: Source, needed: Needed, block: Sequence[int], strip: Sequence[int]) -> float:

@@ -177,7 +177,7 @@ def make_plan(
     block : sequence of int, optional
         A block to use rather than the cheapest one; rounded up to whole write units.
     strip : sequence of int, optional
-        A strip to use, likewise.
+        A strip to use, likewise; as wide as the block along batch axes.
     keep : bool, default True
         Whether intermediates may be kept on disk between passes.
     overhead : float
@@ -197,7 +197,11 @@ def make_plan(
     blocks = [unit] if grid.size == 0 else _candidates(grid.shape, unit)
     if block is not None:
         blocks = [_whole(block, unit, grid.shape)]
-    candidates = [(one, cut) for one in blocks for cut in (_strips(one, unit) if keep else [one])]
+    candidates = [
+        (one, cut)
+        for one in blocks
+        for cut in (_strips(one, unit, grid.spatial) if keep else [one])
+    ]
     if strip is not None:
         candidates = list(dict.fromkeys((one, _whole(strip, unit, one)) for one in blocks))
     costing = Costing(
@@ -340,9 +344,14 @@ def _whole(asked: Sequence[int], unit: Sequence[int], shape: Sequence[int]) -> t
     return tuple(min(round_up(b, u), round_up(n, u)) for b, u, n in sides)
 
 
-def _strips(block: tuple[int, ...], unit: Sequence[int]) -> list[tuple[int, ...]]:
-    """Return strips that a block may be cut in: all of it, or along its first long axis."""
-    axis = next((a for a, (b, u) in enumerate(zip(block, unit, strict=True)) if b > u), None)
+def _strips(
+    block: tuple[int, ...], unit: Sequence[int], spatial: Sequence[int]
+) -> list[tuple[int, ...]]:
+    """Return strips that a block may be cut in: all of it, or along its first long spatial axis.
+
+    Each holds the same batch indices as the block, whose values are joined strip by strip.
+    """
+    axis = next((a for a in spatial if block[a] > unit[a]), None)
     if axis is None:
         return [block]
     whole = block[axis] // unit[axis]

@@ -141,7 +141,9 @@ def sweep(node, block, scheduler="serial"):
         result.view("u1")[...] = 0xA5
         stores["it"] = Array(result)
     # Every block is walked in strips of half of its rows.
-    strip = (-(-block[0] // 2), *block[1:])
+    image = node.image.spec
+    rows = image.grid.index(image.spatial[0]) if image.spatial else 0
+    strip = tuple(-(-b // 2) if axis == rows else b for axis, b in enumerate(block))
     plan = make_plan(
         outputs, layouts, budget=1 << 62, workers=2, base=0, block=block, strip=strip, keep=False
     )

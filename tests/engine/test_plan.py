@@ -84,6 +84,16 @@ def test_blocks_are_whole_write_units_and_cover_every_pixel_once(sides, shards, 
     assert made.blocks == made.tasks == len(made.grid)
 
 
+def test_strips_are_cut_along_the_first_spatial_axis_only():
+    image = source((6, 8192, 8192), (1, 512, 512), spatial=(1, 2))
+    one = node("equalize_hist", node("gaussian", image, sigma=2.0))
+    made = plan(one, (1, 512, 512), budget=8 * GIB, block=(4, 8192, 2048))
+    assert made.strip[0] == made.block[0] == 4
+    assert made.strip[2] == made.block[2]
+    assert made.strip[1] < made.block[1]
+    assert all(step.walked == "y" for step in made.steps)
+
+
 @given(st.tuples(UNIT, UNIT), st.tuples(UNIT, UNIT))
 @settings(max_examples=30, deadline=None)
 def test_blocks_are_whole_units_of_every_output(first, second):
