@@ -1,4 +1,4 @@
-"""The planner's choice of block beside other blocks of whole chunks."""
+"""The planner's choice of block and strip beside others of whole chunks."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from benchmarks.sources import CODECS, Image, make, make_base
 __all__ = ["main", "shapes", "time_blocks"]
 
 HALOS = (1, 20, 200)
+Cut = tuple[tuple[int, int], tuple[int, int]]  # a block, and the strip of it computed at a time
 SQUARES = (1024, 2048, 4096)
-STRIPS = ((512, 1), (1024, 1), (2048, 1), (1024, 2), (2048, 2))  # rows, parts of the width
+WIDE = (1024, 2048)  # rows of blocks as wide as the image
+WALKED = ((1, 2, 512), (1, 2, 1024), (1, 4, 1024), (1, 4, 2048), (2, 2, 1024), (1, 8, 1024))
 
 
 def main(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], str]:
@@ -45,28 +47,32 @@ def main(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], str
     return {"blocks": found}, _markdown(found, options.size**2 / 1e6)
 
 
-def shapes(side: int, chunks: int) -> list[tuple[int, int]]:
-    """Return squares and wide strips of whole chunks."""
+def shapes(side: int, chunks: int) -> list[Cut]:
+    """Return blocks of whole chunks: squares and wide ones in one go, tall ones in strips."""
 
-    def whole(pixels: int) -> int:
-        return min(-(-pixels // chunks), -(-side // chunks)) * chunks
+    def whole(*pixels: int) -> tuple[int, int]:
+        rows, columns = (min(-(-n // chunks), -(-side // chunks)) * chunks for n in pixels)
+        return rows, columns
 
-    asked = [(square, square) for square in SQUARES]
-    asked += [(rows, side // parts) for rows, parts in STRIPS]
-    return list(dict.fromkeys((whole(rows), whole(columns)) for rows, columns in asked))
+    found = [(whole(n, n), whole(n, n)) for n in SQUARES]
+    found += [(whole(rows, side), whole(rows, side)) for rows in WIDE]
+    for down, across, rows in WALKED:
+        block = whole(side // down, side // across)
+        if block[0] % whole(rows, 1)[0] == 0:
+            found.append((block, (whole(rows, 1)[0], block[1])))
+    return list(dict.fromkeys(found))
 
 
 def _markdown(found: Sequence[dict[str, Any]], megapixels: float) -> str:
     rows = [
         [
-            *(str(one["chunks"]), str(one["halo"]), report.by(one["planned"]["block"])),
+            *(str(one["chunks"]), str(one["halo"]), _cut(one["planned"])),
             f"{megapixels / one['planned']['seconds']:.0f}",
-            report.by(one["best"]["block"]),
+            _cut(one["best"]),
             f"{megapixels / one['best']['seconds']:.0f}",
             f"{one['ratio']:.2f}",
             ", ".join(
-                f"{report.by(other['block'])}: {megapixels / other['seconds']:.0f}"
-                for other in one["others"]
+                f"{_cut(other)}: {megapixels / other['seconds']:.0f}" for other in one["others"]
             ),
         ]
         for one in found
@@ -82,6 +88,12 @@ def _markdown(found: Sequence[dict[str, Any]], megapixels: float) -> str:
     )
 
 
+def _cut(row: dict[str, Any]) -> str:
+    """Return a block and its strips in words."""
+    block, strip = row["block"], row["strip"]
+    return report.by(block) + ("" if strip == block else f" in {strip[0]}")
+
+
 # In a process of its own.
 
 
@@ -90,12 +102,12 @@ def time_blocks(
     target: str,
     halo: int,
     compressor: Any,
-    blocks: Sequence[tuple[int, int]],
+    blocks: Sequence[Any],
     workers: int,
     memory: str | None,
     rounds: int,
 ) -> dict[str, Any]:
-    """Return the seconds of a run with the planner's block and with others."""
+    """Return the seconds of a run with the planner's block and strip and with others."""
     import os
     import shutil
     import statistics
@@ -110,29 +122,34 @@ def time_blocks(
     options = {"compressor": compressor, "workers": workers}
     options |= {"memory": memory} if memory else {}
 
-    def seconds(block: Sequence[int]) -> float:
+    def seconds(block: Sequence[int], strip: Sequence[int]) -> float:
         for path in (target, f"{target}.run"):
             shutil.rmtree(path, ignore_errors=True)
         os.sync()
         # The planner takes a block where it is given one; runs do not offer that to users.
-        run.make_plan = partial(plan, block=tuple(block))
+        run.make_plan = partial(plan, block=tuple(block), strip=tuple(strip))
         return chunkfilt.save(image, target, **options, progress=False).seconds
 
-    planned = chunkfilt.plan(image, **options).block
-    taken: dict[tuple[int, ...], list[float]] = {tuple(planned): []}
-    seconds(planned)  # unmeasured: compiles
-    for block in map(tuple, blocks):
+    planned = chunkfilt.plan(image, **options)
+    own = (tuple(planned.block), tuple(planned.strip))
+    taken: dict[Any, list[float]] = {own: []}
+    seconds(*own)  # unmeasured: compiles
+    for block, strip in blocks:
+        cut = (tuple(block), tuple(strip))
         try:
-            seconds(block)
+            seconds(*cut)
         except BudgetError:
             continue
-        taken.setdefault(block, [])
+        taken.setdefault(cut, [])
     for number in range(rounds):
         order = list(taken)
         shift = number % len(order)
         for block in order[shift:] + order[:shift]:
-            taken[block].append(seconds(block))
-    rows = [{"block": b, "seconds": statistics.median(s)} for b, s in taken.items()]
+            taken[block].append(seconds(*block))
+    rows = [
+        {"block": list(block), "strip": list(strip), "seconds": statistics.median(found)}
+        for (block, strip), found in taken.items()
+    ]
     best = min(rows, key=lambda row: row["seconds"])
     for path in (target, f"{target}.run"):
         shutil.rmtree(path, ignore_errors=True)
