@@ -26,7 +26,7 @@ from chunkfilt.engine.graph import (
     value_depths,
 )
 from chunkfilt.engine.memory import chunk_bytes, table_bytes, task_bytes
-from chunkfilt.engine.needed import Needed, chunks
+from chunkfilt.engine.needed import Needed, chunks, grown
 from chunkfilt.errors import BudgetError
 from chunkfilt.grid import Blocks, ImageSpec, Region
 from chunkfilt.words import format_bytes, format_shape
@@ -35,11 +35,11 @@ __all__ = ["Costing", "Layout", "Pass", "kept_chunks"]
 
 # Nanoseconds of one core, measured on a server (see benchmarks/); only their ratios matter: they
 # decide where a larger block stops paying, and whether an intermediate is worth keeping.
-_READ_CHUNK, _READ_BYTE, _COPY_BYTE, _WRITE_BYTE = 5e4, 0.5, 0.2, 0.8
+_READ_CHUNK, _READ_BYTE, _COPY_BYTE, _WRITE_BYTE = 1e5, 0.5, 0.2, 0.8
 # An intermediate goes to a disk, which may be slow.
 _KEEP_BYTE = 2.0
 _NODE = {"pointwise": 1.0, "neighbourhood": 3.0}
-_NEARLY, _TRIED, _TILED_SAMPLES = 1.08, 8, 12
+_NEARLY, _TRIED, _TILED_SAMPLES = 1.07, 8, 12
 _KEPT_LEAST, _KEPT_MOST = 64, 1024
 # A block and the strip of it that a task computes at a time.
 Cut = tuple[tuple[int, ...], tuple[int, ...]]
@@ -313,8 +313,9 @@ class Costing:
                 elif isinstance(node, Filtered):
                     rule = node.filter.rules.cost
                     each = rule(node.resolved, node.prepared) if rule else _NODE[node.filter.kind]
-                    pixels = one.needed.total(node, own[1])
-                    total += each * pixels / math.prod(n for _, n in node.leading)
+                    # A kernel works on the pixels of the halo too, if not as hard.
+                    pixels = one.needed.total(node, own[1]) + one.needed.total(node, own[1], grown)
+                    total += each * pixels / 2 / math.prod(n for _, n in node.leading)
             total += _WRITE_BYTE * sum(node.spec.nbytes for node in one.images.values())
             total += _KEEP_BYTE * sum(node.spec.nbytes for node in one.keeps)
             total += self.overhead * len(Blocks(shape, tuple(own[1])))

@@ -7,10 +7,10 @@ import math
 from collections.abc import Callable, Sequence
 
 from chunkfilt.engine.evaluate import demand, wanted_runs
-from chunkfilt.engine.graph import ImageNode, Node, Source, Value
+from chunkfilt.engine.graph import Filtered, ImageNode, Node, Source, Value
 from chunkfilt.grid import Region, Runs, run_length
 
-__all__ = ["Needed"]
+__all__ = ["Needed", "chunks", "grown", "pixels"]
 
 Measure = Callable[[ImageNode, int, Runs], int]
 
@@ -25,6 +25,15 @@ def chunks(node: ImageNode, axis: int, runs: Runs) -> int:
     assert isinstance(node, Source)
     side = node.reader.chunks[axis]  # type: ignore[attr-defined]
     return sum(-(-b // side) - a // side for a, b in runs)
+
+
+def grown(node: ImageNode, axis: int, runs: Runs) -> int:
+    """Return the pixels of runs with the halo that a filter needs around each."""
+    assert isinstance(node, Filtered)
+    halo = [(0, 0)] * node.spec.ndim
+    for own, around in zip(node.strip(range(len(halo))), node.halo, strict=True):
+        halo[own] = around
+    return run_length(runs) + sum(halo[axis]) * len(runs)
 
 
 class Needed:

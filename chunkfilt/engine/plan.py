@@ -20,7 +20,7 @@ from chunkfilt.words import format_bytes, format_shape
 
 __all__ = ["Layout", "Pass", "Plan", "default_chunks", "make_plan"]
 
-STORE_OVERHEAD, MEMORY_OVERHEAD = 1.5e6, 3e5
+STORE_OVERHEAD, MEMORY_OVERHEAD = 2.5e6, 3e5
 _FIT_LARGEST, _FIT_NARROW, _FIT_SIDE = 1 << 24, 64, 1024
 _LARGEST_BLOCK, _MEMORY_UNIT = 1 << 26, 256
 
