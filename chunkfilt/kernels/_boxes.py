@@ -1,4 +1,4 @@
-"""Sums, variances and extremes over boxes: the compiled loops, which hardly slow with the box.
+"""Variances, extremes and wide sums over boxes: the compiled loops, which hardly slow with the box.
 
 A window of w pixels is joined from windows of 1, 2, 4 ... pixels: each level is two windows of the
 level below, and the window is the levels of its binary digits (for extremes, which may overlap:
@@ -101,8 +101,8 @@ def _next_row(ring, axis, row, t, width, op):
 
 
 @jit
-def _one(view, out, depth, axis_y, axis_x, ring, rows, tile_y, tile_x, op, count):
-    """Sums or extremes; out of cells with one number."""
+def _one(view, out, depth, axis_y, axis_x, ring, rows, tile_y, tile_x, op):
+    """Extremes; cells with one number."""
     batch, nz, height, length = out.shape
     for x0 in range(0, length, tile_x):
         nx = min(tile_x, length - x0)
@@ -120,28 +120,21 @@ def _one(view, out, depth, axis_y, axis_x, ring, rows, tile_y, tile_x, op, count
                             continue
                         result = _along_row(rows, axis_x, nx, op)
                         target = out[b, z, y0 + t - axis_y.window + 1, x0 : x0 + nx]
-                        if op == 0:
-                            _rows.divide(target, result, count)
-                        else:
-                            _rows.copy(target, result)
+                        _rows.copy(target, result)
 
 
-def run_one(
-    block: NDArray[Any], size: tuple[int, ...], dtypes: tuple[Any, Any], op: int, count: float
-) -> NDArray[Any]:
-    """Compute sums divided by `count`, or extremes; dtypes of work and result."""
+def run_one(block: NDArray[Any], size: tuple[int, ...], dtype: Any, op: int) -> NDArray[Any]:
+    """Compute extremes, in a dtype."""
     shape = core_shape(block, size)
     view, window = as4d(block), pad3(size, 1)
-    work, result = dtypes
-    out = np.empty((shape[0], *pad3(shape[1:], 1)), result)
+    out = np.empty((shape[0], *pad3(shape[1:], 1)), dtype)
     if out.size:
-        overlap = op != _rows.ADD
-        axes = (_axis(window[0], overlap), _axis(window[1], overlap), _axis(window[2], overlap))
-        tile_y, tile_x = _layout(out.shape, axes, np.dtype(work).itemsize, view.itemsize)
+        axes = (_axis(window[0], True), _axis(window[1], True), _axis(window[2], True))
+        tile_y, tile_x = _layout(out.shape, axes, out.itemsize, view.itemsize)
         width = tile_x + window[2] - 1
-        ring = np.empty((int(axes[1].size.sum()), width), work)
-        rows = np.empty((axes[2].size.size + 1, width), work)
-        _one(view, out, window[0], axes[1], axes[2], ring, rows, tile_y, tile_x, op, count)
+        ring = np.empty((int(axes[1].size.sum()), width), dtype)
+        rows = np.empty((axes[2].size.size + 1, width), dtype)
+        _one(view, out, window[0], axes[1], axes[2], ring, rows, tile_y, tile_x, op)
     return out.reshape(shape)
 
 

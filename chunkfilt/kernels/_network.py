@@ -1,7 +1,8 @@
 """Selection networks: a rank under a footprint by comparators that run over whole rows.
 
 The columns of a footprint are sorted and merged, and what cannot be the rank is dropped on the
-way. Comparators that are shifted copies of each other are run once, for all pixels of a strip.
+way. Comparators that are shifted copies of each other are run once, for all pixels of a row. Two
+rows of the result are found together: the pixels that both their footprints hold are merged once.
 """
 
 from __future__ import annotations
@@ -12,35 +13,35 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from chunkfilt.kernels._common import jit
-from chunkfilt.kernels._keys import FLOAT, map_keys
-
-__all__ = ["Network", "network_for", "place", "run_network"]
-
-_LANES = 64  # strips are computed in whole multiples of this, so that no scalar remainder runs
-_STRIP_BYTES = 2048
+__all__ = ["Network", "network_for"]
 
 Ref = tuple[int, int]  # (value id, shift to the right in pixels)
+Point = tuple[int, int, int]
 
 
 class Network(NamedTuple):
-    """A comparator program over rows of registers; the first registers are the image rows."""
+    """A comparator program over rows of registers; the first registers are the image rows.
+
+    Operations stand in the order of their stages. Within a stage nothing is read with a shift that
+    the stage itself computes, so that a stage can run over a row in one go.
+    """
 
     rows: NDArray[Any]  # (rows, 2): z, y of each input row
-    pixels: NDArray[Any]  # (pixels, 2): row, x of each footprint pixel
-    ops: NDArray[Any]  # (ops, 7): a, shift a, b, shift b, low register or -1, high or -1, reach
+    pixels: NDArray[Any]  # (pixels, 3): output row, input row, x of each footprint pixel
+    ops: NDArray[Any]  # (ops, 8): a, shift, b, shift, low register or -1, high or -1, reach, stage
     registers: int
-    result: int
-    shift: int
+    results: NDArray[Any]  # (outputs, 2): register, shift of one or two rows of the result
     reach: int
+    text: str  # input rows, ops and results, to compile
 
 
 class _Builder:
     """Collects comparators; those that are shifted copies of each other become one."""
 
-    def __init__(self, inputs: int) -> None:
-        self.inputs = inputs
+    def __init__(self, rows: list[tuple[int, int]]) -> None:
+        self.inputs = len(rows)
         self.ops: list[tuple[Ref, Ref]] = []
+        self._row = {row: i for i, row in enumerate(rows)}
         self._seen: dict[tuple[Ref, Ref], int] = {}
 
     def compare(self, a: Ref, b: Ref) -> tuple[Ref, Ref]:
@@ -72,8 +73,29 @@ class _Builder:
         half = size // 2
         return self.merge(self.sort(items, first, half), self.sort(items, first + half, half))
 
-    def select(self, a: list[Ref], b: list[Ref], rank: int) -> Ref:
-        """Return the rank-th of two sorted lists: the least of max(a[i - 1], b[rank - i])."""
+    def narrow(
+        self, points: list[Point], rank: int, others: int, most: int
+    ) -> tuple[list[list[Ref]], int]:
+        """Sort points into at most `most` lists that, with `others` more pixels, hold the rank-th.
+
+        Returns the lists, and the rank among what is left of them and the others.
+        """
+        columns: dict[int, dict[int, Ref]] = {}
+        for z, y, x in points:
+            row = self._row[z, y]
+            columns.setdefault(x, {})[row] = (row, x)
+        size = 1 << (self.inputs - 1).bit_length()
+        lists = [self.sort(columns[x], 0, size) for x in sorted(columns)]
+        rank = _trim(lists, rank, others)
+        while len(lists) > most:
+            pairs = [lists[i : i + 2] for i in range(0, len(lists), 2)]
+            lists = [self.merge(*pair) if len(pair) == 2 else pair[0] for pair in pairs]
+            rank = _trim(lists, rank, others)
+        return lists, rank
+
+    def select(self, lists: list[list[Ref]], rank: int) -> Ref:
+        """Return the rank-th of one or two sorted lists: the least max(a[i - 1], b[rank - i])."""
+        a, b = lists if len(lists) == 2 else (lists[0], [])
         best: Ref | None = None
         for i in range(max(0, rank + 1 - len(b)), min(len(a), rank + 1) + 1):
             j = rank + 1 - i
@@ -85,9 +107,9 @@ class _Builder:
         return best
 
 
-def _trim(lists: list[list[Ref]], rank: int) -> int:
+def _trim(lists: list[list[Ref]], rank: int, others: int = 0) -> int:
     """Drop, in place, what cannot be the rank-th; return the rank among what is left."""
-    count = sum(map(len, lists))
+    count = sum(map(len, lists)) + others
     for i, items in enumerate(lists):
         below = max(0, len(items) - (count - rank))  # each has count - rank others above it
         above = max(0, len(items) - 1 - rank)
@@ -100,138 +122,82 @@ def _trim(lists: list[list[Ref]], rank: int) -> int:
 @lru_cache(maxsize=64)
 def network_for(shape: tuple[int, int, int], raw: bytes, rank: int) -> Network:
     """Build the program that selects one rank under a footprint."""
-    points = np.argwhere(np.frombuffer(raw, dtype=np.bool_).reshape(shape))
-    rows = np.unique(points[:, :2], axis=0)
-    index = {(z, y): i for i, (z, y) in enumerate(rows.tolist())}
-    pixels = [(index[z, y], x) for z, y, x in points.tolist()]
-    net = _Builder(len(rows))
-    columns: dict[int, dict[int, Ref]] = {}
-    for row, x in pixels:
-        columns.setdefault(x, {})[row] = (row, x)
-    size = 1 << (len(rows) - 1).bit_length()
-    lists = [net.sort(columns[x], 0, size) for x in sorted(columns)]
-    rank = _trim(lists, rank)
-    while len(lists) > 2:
-        pairs = [lists[i : i + 2] for i in range(0, len(lists), 2)]
-        lists = [net.merge(*pair) if len(pair) == 2 else pair[0] for pair in pairs]
-        rank = _trim(lists, rank)
-    result = net.select(lists[0], lists[1], rank) if len(lists) == 2 else lists[0][rank]
-    return _assemble(net, result, rows, np.array(pixels))
+    mask = np.frombuffer(raw, dtype=np.bool_).reshape(shape)
+    first: set[Point] = {(z, y, x) for z, y, x in np.argwhere(mask).tolist()}
+    second = {(z, y + 1, x) for z, y, x in first}
+    common = sorted(first & second)
+    together = 2 * len(common) > len(first)  # else two rows apart cost less
+    outputs = [sorted(first), sorted(second)] if together else [sorted(first)]
+    rows = sorted({point[:2] for points in outputs for point in points})
+    net = _Builder(rows)
+    if together:
+        extra = len(first) - len(common)
+        (shared,), rank = net.narrow(common, rank, extra, 1)
+        results = []
+        for points in (first - second, second - first):
+            (own,), left = net.narrow(sorted(points), rank, len(shared), 1)
+            lists = [shared, own]
+            left = _trim(lists, left)
+            results.append(net.select(lists, left))
+    else:
+        lists, rank = net.narrow(outputs[0], rank, 0, 2)
+        results = [net.select(lists, rank)]
+    index = {row: i for i, row in enumerate(rows)}
+    pixels = [(o, index[z, y], x) for o, points in enumerate(outputs) for z, y, x in points]
+    return _assemble(net, results, np.array(rows), np.array(pixels))
 
 
-def _assemble(net: _Builder, result: Ref, rows: NDArray[Any], pixels: NDArray[Any]) -> Network:
-    """Keep the halves of comparators that reach the result and give them registers."""
-    reach = {result[0]: result[1]}  # of every value used: how far right of the strip it is read
-    last: dict[int, int] = {}
+def _needs(net: _Builder, results: list[Ref]) -> dict[int, int]:
+    """Return, for every value that a result needs, how far right of a strip it is read."""
+    reach: dict[int, int] = {}
+    for value, shift in results:
+        reach[value] = max(reach.get(value, 0), shift)
     for op in range(len(net.ops) - 1, -1, -1):
         low = net.inputs + 2 * op
         need = max(reach.get(low, -1), reach.get(low + 1, -1))
-        if need < 0:
-            continue
-        for value, shift in net.ops[op]:
-            reach[value] = max(reach.get(value, 0), need + shift)
-            last.setdefault(value, op)
+        if need >= 0:
+            for value, shift in net.ops[op]:
+                reach[value] = max(reach.get(value, 0), need + shift)
+    return reach
+
+
+def _stages(net: _Builder, reach: dict[int, int]) -> list[tuple[int, int]]:
+    """Return (stage, op) of the comparators needed, in the order in which they run."""
+    stage = [-1] * net.inputs  # of every value; image rows may be read at once, with any shift
+    order = []
+    for op, refs in enumerate(net.ops):
+        at = max(0, *(stage[value] + (shift > 0) for value, shift in refs))
+        stage += [at, at]
+        if net.inputs + 2 * op in reach or net.inputs + 2 * op + 1 in reach:
+            order.append((at, op))
+    return sorted(order)
+
+
+def _assemble(
+    net: _Builder, results: list[Ref], rows: NDArray[Any], pixels: NDArray[Any]
+) -> Network:
+    """Keep the halves of comparators that reach a result and give them registers."""
+    reach = _needs(net, results)
+    order = _stages(net, reach)
+    last = {value: op for _, op in order for value, _ in net.ops[op]}
+    last.update({value: -1 for value, _ in results})
     registers = {value: value for value in range(net.inputs)}
     free: list[int] = []
     total = net.inputs
     ops = []
-    for op, (a, b) in enumerate(net.ops):
+    for stage, op in order:
+        a, b = net.ops[op]
         outs = []
         for value in (net.inputs + 2 * op, net.inputs + 2 * op + 1):
             if value in reach:
                 registers[value] = free.pop() if free else total
                 total = max(total, registers[value] + 1)
             outs.append(registers.get(value, -1))
-        if max(outs) < 0:
-            continue
         need = max(reach.get(net.inputs + 2 * op + half, 0) for half in (0, 1))
-        ops.append((registers[a[0]], a[1], registers[b[0]], b[1], *outs, need))
+        ops.append((registers[a[0]], a[1], registers[b[0]], b[1], *outs, need, stage))
         free.extend(registers[v] for v in {a[0], b[0]} if v >= net.inputs and last[v] == op)
-    program = np.array(ops, dtype=np.int64).reshape(-1, 7)
-    most = max([int(pixels[:, 1].max()), *(value for value in reach.values())])
-    return Network(rows, pixels, program, total, registers[result[0]], result[1], most)
-
-
-def place(net: Network, itemsize: int) -> tuple[int, int, NDArray[Any]]:
-    """Return strip length, register stride and the program with registers as flat offsets."""
-    total = max(_STRIP_BYTES // itemsize, 2 * net.reach, 2 * _LANES)
-    total = -(-total // _LANES) * _LANES
-    stride = total + net.reach + _LANES
-    stride = -(-stride // _LANES) * _LANES
-    a, shift_a, b, shift_b, low, high, reach = net.ops.T
-    halves = [np.where(half < 0, -1, half * stride) for half in (low, high)]
-    columns = [a * stride + shift_a, b * stride + shift_b, *halves, reach]
-    return total - net.reach, stride, np.ascontiguousarray(np.stack(columns, axis=1))
-
-
-@jit
-def _has_nan(keys, at, n, consts):
-    at = np.uint64(at)
-    low, high = consts[3], consts[2]  # without arithmetic they keep their width, and vectorise
-    for i in range(np.uint64(n)):
-        key = keys[at + i]
-        low = min(low, key)
-        high = max(high, key)
-    return low < consts[3] or high > consts[2]
-
-
-@jit
-def _run_ops(regs, ops, length):
-    # One flat array and unsigned indices: views would cost more than the comparators, and
-    # signed indices are checked for wrap-around.
-    for k in range(ops.shape[0]):
-        n = np.uint64((length + ops[k, 4] + _LANES - 1) // _LANES * _LANES)
-        a, b = np.uint64(ops[k, 0]), np.uint64(ops[k, 1])
-        low, high = np.uint64(ops[k, 2]), np.uint64(ops[k, 3])
-        if ops[k, 2] >= 0 and ops[k, 3] >= 0:
-            for i in range(n):
-                x, y = regs[a + i], regs[b + i]
-                regs[low + i] = min(x, y)
-                regs[high + i] = max(x, y)
-        elif ops[k, 2] >= 0:
-            for i in range(n):
-                x, y = regs[a + i], regs[b + i]
-                regs[low + i] = min(x, y)
-        else:
-            for i in range(n):
-                x, y = regs[a + i], regs[b + i]
-                regs[high + i] = max(x, y)
-
-
-@jit
-def run_network(src, dst, rows, pixels, ops, registers, result, stride, reach, strip, kind, consts):
-    """Run a selection network over every strip of every row of a batch."""
-    batch, nz, ny, nx = dst.shape
-    sz, sy, sx = src.shape[1:]
-    raw = np.zeros((registers + 1) * stride, dtype=src.dtype)
-    regs = raw[(-raw.ctypes.data % 64) // raw.itemsize :]
-    nans = np.zeros(rows.shape[0], dtype=np.bool_)
-    flat, out = src.reshape(-1), dst.reshape(-1)
-    for b in range(batch):
-        for z in range(nz):
-            for y in range(ny):
-                for x in range(0, nx, strip):
-                    n = min(strip, nx - x)
-                    any_nan = False
-                    for r in range(rows.shape[0]):
-                        at = ((b * sz + z + rows[r, 0]) * sy + y + rows[r, 1]) * sx + x
-                        m = min(n + reach, sx - x)
-                        map_keys(regs, r * stride, flat, at, m, kind, consts)
-                        nans[r] = kind == FLOAT and _has_nan(regs, r * stride, m, consts)
-                        any_nan |= nans[r]
-                    _run_ops(regs, ops, n)
-                    to = ((b * nz + z) * ny + y) * nx + x
-                    map_keys(out, to, regs, result, n, kind, consts)
-                    if any_nan:
-                        _put_nans(out, to, regs, stride, pixels, nans, n, consts)
-
-
-@jit
-def _put_nans(out, to, regs, stride, pixels, nans, n, consts):
-    to, above, below, nan = np.uint64(to), consts[2], consts[3], consts[4]
-    for p in range(pixels.shape[0]):
-        if nans[pixels[p, 0]]:
-            at = np.uint64(pixels[p, 0] * stride + pixels[p, 1])
-            for i in range(np.uint64(n)):
-                key, old = regs[at + i], out[to + i]
-                out[to + i] = nan if (key > above) | (key < below) else old
+    program = np.array(ops, dtype=np.int64).reshape(-1, 8)
+    most = max([int(pixels[:, 2].max()), *reach.values()])
+    ends = np.array([(registers[value], shift) for value, shift in results])
+    text = repr((net.inputs, program.tolist(), ends.tolist()))
+    return Network(rows, pixels, program, total, ends, most, text)

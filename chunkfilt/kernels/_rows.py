@@ -8,12 +8,17 @@ deviations. Every loop runs along contiguous rows, so that it vectorises.
 from typing import Any
 
 import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
 from numpy.typing import DTypeLike
 
 from chunkfilt.kernels._common import jit
 
 EPSILON = 2.2e-16  # weights up to this size are no weights: a NaN under them must not spread
 ADD, MAX, MIN = 0, 1, 2
+AT_ONCE = 5  # rows that one loop adds up
 HALVES, SQUARES, MOMENTS = 0, 1, 2
 
 
@@ -45,6 +50,16 @@ def variance_dtypes(dtype: DTypeLike, count: int) -> tuple[int, Any, Any]:
         return MOMENTS, np.float64, np.float64
     work = [np.int32 if count * _largest(integer) ** p < 2**31 else np.int64 for p in (1, 2)]
     return SQUARES, work[0], work[1]
+
+
+def may_scale(dtype: np.dtype[Any], count: int) -> bool:
+    """Whether sums times `1 / count`, rounded to a dtype, are the same as sums divided."""
+    # A quotient of integers that is no float32 itself is 1 / (2**25 * count) of its size or more
+    # from where rounding to float32 turns; the product is within 2**-52 of it. It lies just there,
+    # for means below 2**16, only if the count is a multiple of 2**9. Powers of two are exact.
+    if count & (count - 1) == 0:
+        return True
+    return dtype == np.float32 and count % 512 != 0 and count < 2**24
 
 
 def extreme_dtype(dtype: DTypeLike) -> np.dtype[Any]:
@@ -149,6 +164,140 @@ def divide(target, row, count):
     """Store a row divided by the number of pixels."""
     for i in range(target.size):
         target[i] = row[i] / count
+
+
+@intrinsic
+def _prefetch(typing, flat, index):
+    """Ask for the cache line of an element, which may lie beyond the end."""
+
+    def generate(context, builder, signature, args):
+        data = context.make_array(flat)(context, builder, args[0]).data
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        place = builder.bitcast(builder.gep(data, [args[1]]), byte)
+        builder.call(call, [place, number(0), number(3), number(1)])  # to read, into every cache
+        return context.get_dummy_value()
+
+    return types.void(flat, types.int64), generate
+
+
+@jit
+def fetch(flat, at, length):
+    """Have a row of a flat array on its way from memory while others are worked on."""
+    for i in range(at, at + length, 64 // flat.itemsize):
+        _prefetch(flat, i)
+
+
+@jit
+def enter(out, flat, at):
+    """Add a row of integers to another."""
+    a = np.uint64(at)
+    for k in range(out.size):
+        out[k] += flat[a + np.uint64(k)]
+
+
+@jit
+def slide(out, flat, enters, leaves):
+    """Add a row of integers to another, less a third."""
+    a, b = np.uint64(enters), np.uint64(leaves)
+    for k in range(out.size):
+        i = np.uint64(k)
+        out[k] += out.dtype.type(flat[a + i]) - out.dtype.type(flat[b + i])
+
+
+@jit
+def add(out, flat, at, p, n):
+    """Add the rows of a flat array that begin at indices p to n to a row, in order."""
+    kind = out.dtype.type
+    while p + 2 <= n:
+        a, b = np.uint64(at[p]), np.uint64(at[p + 1])
+        for k in range(out.size):
+            i = np.uint64(k)
+            out[k] = out[k] + kind(flat[a + i]) + kind(flat[b + i])
+        p += 2
+    if p < n:
+        a = np.uint64(at[p])
+        for k in range(out.size):
+            out[k] += kind(flat[a + np.uint64(k)])
+
+
+@jit
+def total(out, flat, at, count):
+    """Add up the rows of a flat array that begin at the first `count` indices, in order."""
+    kind, n = out.dtype.type, min(count, AT_ONCE)
+    a, b, c = np.uint64(at[0]), np.uint64(at[min(1, n - 1)]), np.uint64(at[min(2, n - 1)])
+    d, e = np.uint64(at[min(3, n - 1)]), np.uint64(at[n - 1])
+    if n == 1:
+        for k in range(out.size):
+            out[k] = kind(flat[a + np.uint64(k)])
+    elif n == 2:
+        for k in range(out.size):
+            i = np.uint64(k)
+            out[k] = kind(flat[a + i]) + kind(flat[b + i])
+    elif n == 3:
+        for k in range(out.size):
+            i = np.uint64(k)
+            out[k] = kind(flat[a + i]) + kind(flat[b + i]) + kind(flat[c + i])
+    elif n == 4:
+        for k in range(out.size):
+            i = np.uint64(k)
+            s = kind(flat[a + i]) + kind(flat[b + i])
+            out[k] = s + (kind(flat[c + i]) + kind(flat[d + i]))
+    else:
+        for k in range(out.size):
+            i = np.uint64(k)
+            s = kind(flat[a + i]) + kind(flat[b + i])
+            out[k] = s + (kind(flat[c + i]) + kind(flat[d + i])) + kind(flat[e + i])
+        add(out, flat, at, n, count)
+
+
+@jit
+def total_two(out, out2, flat, at, n):
+    """Add up rows 0 to n, and 1 to n + 1, as `total` does, for n = 3 or 5."""
+    # Most of the rows are common: they are loaded, and turned into the work's dtype, once.
+    kind, b, c, d = out.dtype.type, np.uint64(at[1]), np.uint64(at[2]), np.uint64(at[3])
+    a, e, f = np.uint64(at[0]), np.uint64(at[n - 1]), np.uint64(at[n])
+    if n == 3:
+        for k in range(out.size):
+            i = np.uint64(k)
+            q, r = kind(flat[b + i]), kind(flat[c + i])
+            out[k] = kind(flat[a + i]) + q + r
+            out2[k] = q + r + kind(flat[d + i])
+    else:
+        for k in range(out.size):
+            i = np.uint64(k)
+            q, r, s, t = kind(flat[b + i]), kind(flat[c + i]), kind(flat[d + i]), kind(flat[e + i])
+            out[k] = (kind(flat[a + i]) + q) + (r + s) + t
+            out2[k] = (q + r) + (s + t) + kind(flat[f + i])
+
+
+@jit
+def scaled(out, flat, at, n, scale):
+    """Add up one to five rows of a flat array, as `total` does, and store them times a scale."""
+    kind = flat.dtype.type
+    a, b, c = np.uint64(at[0]), np.uint64(at[min(1, n - 1)]), np.uint64(at[min(2, n - 1)])
+    d, e = np.uint64(at[min(3, n - 1)]), np.uint64(at[n - 1])
+    if n == 1:
+        for k in range(out.size):
+            out[k] = flat[a + np.uint64(k)] * scale
+    elif n == 2:
+        for k in range(out.size):
+            i = np.uint64(k)
+            out[k] = kind(flat[a + i] + flat[b + i]) * scale
+    elif n == 3:
+        for k in range(out.size):
+            i = np.uint64(k)
+            out[k] = kind(flat[a + i] + flat[b + i] + flat[c + i]) * scale
+    elif n == 4:
+        for k in range(out.size):
+            i = np.uint64(k)
+            out[k] = kind((flat[a + i] + flat[b + i]) + (flat[c + i] + flat[d + i])) * scale
+    else:
+        for k in range(out.size):
+            i = np.uint64(k)
+            s = kind((flat[a + i] + flat[b + i]) + (flat[c + i] + flat[d + i]))
+            out[k] = kind(s + flat[e + i]) * scale
 
 
 @jit

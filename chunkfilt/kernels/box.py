@@ -9,15 +9,16 @@ from numpy.typing import NDArray
 from chunkfilt.kernels import _rows
 from chunkfilt.kernels._boxes import run_one, run_two
 from chunkfilt.kernels._common import core_shape, real_dtype
+from chunkfilt.kernels._sums import run_sum
 
 __all__ = ["box_max", "box_mean", "box_min", "box_sum", "box_variance"]
 
 
-def _sum(block: NDArray[Any], size: tuple[int, ...], divisor: float, result: Any) -> NDArray[Any]:
+def _sum(block: NDArray[Any], size: tuple[int, ...], divisor: int, result: Any) -> NDArray[Any]:
     work = _rows.sum_dtypes(block.dtype, math.prod(size))
     if len(work) == 1:
-        return run_one(block, size, (work[0], result), _rows.ADD, divisor)
-    return run_two(block, size, (work[0], work[1], result), _rows.HALVES, divisor)
+        return run_sum(block, size, (work[0], result), divisor)
+    return run_two(block, size, (work[0], work[1], result), _rows.HALVES, float(divisor))
 
 
 def box_sum(block: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
@@ -47,11 +48,11 @@ def box_sum(block: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
     array([[6., 9.]])
     """
     real = block.dtype.kind == "f"
-    return _sum(block, size, 1.0, real_dtype(block.dtype) if real else np.float64)
+    return _sum(block, size, 1, real_dtype(block.dtype) if real else np.float64)
 
 
 def box_mean(block: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
-    """Average the pixels of each window: `sum / n`, divided once.
+    """Average the pixels of each window: `sum / n`, rounded once for integers.
 
     Parameters
     ----------
@@ -76,7 +77,7 @@ def box_mean(block: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
     >>> box_mean(np.array([[1, 2, 3, 4]]), (3,))
     array([[2., 3.]])
     """
-    return _sum(block, size, float(math.prod(size)), real_dtype(block.dtype))
+    return _sum(block, size, math.prod(size), real_dtype(block.dtype))
 
 
 def box_variance(
@@ -181,4 +182,4 @@ def box_min(block: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
 
 def _extreme(block: NDArray[Any], size: tuple[int, ...], op: int) -> NDArray[Any]:
     work = _rows.extreme_dtype(block.dtype)
-    return run_one(block, size, (work, work), op, 1.0).astype(block.dtype, copy=False)
+    return run_one(block, size, work, op).astype(block.dtype, copy=False)

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chunkfilt.kernels import _network, _slide
+from chunkfilt.kernels import _comparators, _network, _slide
 from chunkfilt.kernels._common import as4d
 from chunkfilt.kernels._keys import key_rule
 
 __all__ = ["median_rank", "rank_filter"]
 
+_STRAIGHT_MAX = 256  # comparators of boxes that are worth a compilation: it takes half a second
 _NETWORK_MAX = 2000  # above this many pixels no network is tried: building it takes a second
 
 
@@ -67,7 +68,7 @@ def rank_filter(block: NDArray[Any], footprint: NDArray[Any], rank: int) -> NDAr
 def _rank_filter(
     block: NDArray[Any], footprint: NDArray[Any], rank: int, method: str | None
 ) -> NDArray[Any]:
-    """Run `rank_filter` by ``"network"``, ``"slide"``, or the cheaper of the two (None)."""
+    """Run `rank_filter` by ``"straight"``, ``"network"``, ``"slide"`` or the best of these."""
     mask = np.ascontiguousarray(footprint, dtype=np.bool_)
     count = int(np.count_nonzero(mask))
     if mask.ndim != block.ndim - 1:
@@ -86,26 +87,12 @@ def _rank_filter(
     mask3 = mask.reshape((1,) * (3 - mask.ndim) + mask.shape)
     if method is None:
         method = _choose(mask3, rank, consts.dtype.itemsize)
-    if method == "network":
-        net = _network.network_for(mask3.shape, mask3.tobytes(), rank)
-        strip, stride, ops = _network.place(net, consts.dtype.itemsize)
-        _network.run_network(
-            src,
-            dst,
-            net.rows,
-            net.pixels,
-            ops,
-            net.registers,
-            net.result * stride + net.shift,
-            stride,
-            net.reach,
-            strip,
-            kind,
-            consts,
-        )
-    else:
+    if method == "slide":
         tile = _slide.TILE_2D if mask3.shape[0] == 1 else _slide.TILE_3D
         _slide.run_slide(src, dst, _slide.runs(mask3), mask3.shape, rank, tile, kind, consts)
+    else:
+        net = _network.network_for(mask3.shape, mask3.tobytes(), rank)
+        _comparators.run(src, dst, net, (kind, consts), method == "straight")
     return out
 
 
@@ -116,6 +103,9 @@ def _choose(mask: NDArray[Any], rank: int, itemsize: int) -> str:
     net = _network.network_for(mask.shape, mask.tobytes(), rank)
     # Measured, in nanoseconds per pixel: what a comparator takes for each byte of the dtype; the
     # search for the rank, the runs that enter and leave, and the sort of the tile per byte.
-    network = len(net.ops) * itemsize * 0.016
-    slide = 42 + 0.6 * len(_slide.runs(mask)) + 1.2 * itemsize
+    ops = len(net.ops) / len(net.results)
+    network = ops * itemsize * 0.0135
+    slide = 31 + 0.45 * len(_slide.runs(mask)) + 1.8 * itemsize
+    if mask.all() and len(net.ops) <= _STRAIGHT_MAX:
+        return "straight"
     return "network" if network <= slide else "slide"

@@ -65,6 +65,23 @@ def test_integer_sums_and_means_are_exact(dtype):
     assert_array_equal(mean, (total / 18).astype(real(dtype)))
 
 
+@pytest.mark.parametrize("size", [(32, 48), (32, 32), (1, 7), (8, 1), (11, 13), (31, 23)])
+def test_integer_means_are_rounded_once(size):
+    # 1536 pixels: quotients that lie between two numbers of float32, where a product would not do.
+    block = image("uint16", (1, 50, 70))
+    total = exact_sum(block, size).astype(np.float64)
+    assert_array_equal(box_mean(block, size), (total / np.prod(size)).astype(np.float32))
+
+
+@pytest.mark.parametrize("length", [*range(1, 65), 100, 125, 299])
+def test_windows_of_every_length(length):
+    block = image("float32", (1, 340, 3)).round(0)
+    expected = windows(block.astype(np.float64), (length, 1)).sum(axis=-1)
+    assert_array_equal(box_sum(block, (length, 1)), expected.astype(np.float32))
+    turned = np.ascontiguousarray(block.swapaxes(1, 2))
+    assert_array_equal(box_sum(turned, (1, length)).swapaxes(1, 2), expected.astype(np.float32))
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_float_sums_and_means(dtype):
     block = image(dtype, (2, 9, 23))

@@ -103,7 +103,8 @@ def test_random_footprints_and_ranks():
 
 @pytest.mark.parametrize("shape", [(3, 3), (5, 5), (4, 3)])
 def test_networks_by_the_zero_one_principle(shape):
-    # A network that selects right among zeros and ones selects right among any values. Every
+    # A network that selects right among zeros and ones selects right among any values: in both
+    # rows of the result that it finds together, hence once more one row further down. Every
     # window of columns with c ones each (a sorted column is known by its count) is tried, in one
     # order per column; together with random orders this covers the sorting of the columns.
     height, width = shape
@@ -114,8 +115,10 @@ def test_networks_by_the_zero_one_principle(shape):
     block = np.concatenate(list(windows), axis=1)[None]
     footprint = np.ones(shape, bool)
     for rank in range(height * width):
-        result = run(block, footprint, rank, "network")[0, 0, ::width]
-        np.testing.assert_array_equal(result, height * width - counts.sum(1) <= rank)
+        for above in (0, 1):
+            lower = np.pad(block, ((0, 0), (above, 0), (0, 0)))
+            result = run(lower, footprint, rank, "network")[0, above, ::width]
+            np.testing.assert_array_equal(result, height * width - counts.sum(1) <= rank)
 
 
 def test_three_by_three_on_all_zero_one_windows():
@@ -128,10 +131,32 @@ def test_three_by_three_on_all_zero_one_windows():
 
 def test_network_sizes():
     # The whole point of sharing sorted columns; the best unshared networks have 19 and 99.
-    for size, most in ((3, 15), (5, 57)):
+    for size, most in ((3, 14), (5, 46.5), (7, 107.5)):
         footprint = np.ones((1, size, size), bool)
         net = _network.network_for(footprint.shape, footprint.tobytes(), size * size // 2)
-        assert len(net.ops) <= most
+        assert len(net.ops) <= most * len(net.results)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [(3, 3), (5, 5)])
+def test_straight_code_of_boxes(dtype, size):
+    rng = np.random.default_rng(13)
+    footprint = np.ones(size, bool)
+    for shape in ((2, 23, 70), (1, 8, 2500)):
+        block = pixels(rng, shape, dtype)
+        result = run(block, footprint, footprint.size // 2, "straight")
+        assert result.dtype == block.dtype
+        np.testing.assert_array_equal(result, oracle(block, footprint, footprint.size // 2))
+
+
+@pytest.mark.parametrize("size", [(1,), (4,), (1, 3), (3, 4), (7, 7), (3, 3, 3)])
+def test_straight_code_of_any_box(size):
+    rng = np.random.default_rng(14)
+    block = pixels(rng, (*(2, 9, 12)[: len(size)], 90), "f4")
+    footprint = np.ones(size, bool)
+    for rank in {0, footprint.size // 2}:
+        result = run(block, footprint, rank, "straight")
+        np.testing.assert_array_equal(result, oracle(block, footprint, rank))
 
 
 def test_small_median_is_scipy():
@@ -202,8 +227,9 @@ def test_window_of_one_pixel_and_tall_footprints(method):
 
 
 def test_the_choice_knows_only_footprint_and_dtype():
-    small, large = np.ones((1, 3, 3), bool), disk(15)[None]
-    assert module._choose(small, 4, 8) == "network"
+    small, ring, large = np.ones((1, 3, 3), bool), disk(3, 2)[None], disk(15)[None]
+    assert module._choose(small, 4, 8) == "straight"
+    assert module._choose(ring, 4, 8) == "network"
     assert module._choose(large, 354, 1) == "slide"
     block = np.random.default_rng(9).integers(0, 999, (1, 45, 60), dtype=np.uint16)
     np.testing.assert_array_equal(rank_filter(block, large[0], 354), oracle(block, large[0], 354))
