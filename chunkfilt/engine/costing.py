@@ -215,7 +215,9 @@ class Costing:
         for one in sweeps:
             # Values of an image of another shape are planned by themselves.
             shape = one.spec.grid_shape
-            tiled = any(isinstance(n, Filtered) and max(n.tile) > 1 for n in one.needed.nodes)
+            tiled = any(
+                isinstance(n, Filtered) and max(n.tile, default=1) > 1 for n in one.needed.nodes
+            )
             regions = _samples(Blocks(shape, tuple(strip)), tiled) if self._own(shape) else ()
             for region in regions:
                 terms, step = task_bytes(one.targets, region, one.known, walked)
