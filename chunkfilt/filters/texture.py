@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -86,15 +86,15 @@ def _halo(p: SimpleNamespace) -> Halo:
 class _Work(NamedTuple):
     """How to compute the responses to some kernels, each of one or two parts.
 
-    `direct` holds the responses that are cheaper by themselves: the place of each, what it leaves
-    out of the block's halo, and its plans.  The others, at the places `tiled`, share a transform
-    of the image in tiles of `core` pixels.
+    Either each by itself (`direct`: what it leaves out of the block's halo, and its plans), or all
+    in tiles (`plan`), which share a transform of the image. Never some of each: a run would have
+    to load, and a machine's first run to compile, the code of both.
     """
 
     reach: tuple[int, int]
-    direct: tuple[tuple[int, tuple[int, int], tuple[separable.Plan, ...]], ...]
-    tiled: tuple[int, ...]
+    direct: tuple[tuple[tuple[int, int], tuple[separable.Plan, ...]], ...]
     plan: fourier.Plan | None
+    responses: int
     cost: float
     memory: int
 
@@ -124,36 +124,18 @@ def _chosen(pairs: tuple[tuple[float, float], ...], shape: tuple[Any, ...]) -> _
     margins = [((window[0] - ky) // 2, (window[1] - kx) // 2) for ky, kx in sizes]
     plans = [tuple(separable.convolve_plan(kernel) for kernel in cell) for cell in cells]
     costs = [sum(map(_plan_cost, plan)) for plan in plans]
-    tiled, shared, cost = _shared(costs, window, len(cells[0]))
+    reach, cost = (window[0] // 2, window[1] // 2), sum(costs)
+    tiles = fourier.layout(window, len(cells) * len(cells[0]))
+    if _WORTH * tiles.cost >= cost:
+        direct = tuple(zip(margins, plans, strict=True))
+        return _Work(reach, direct, None, len(cells), 1.0 + cost, 0)
     widened = [
         np.pad(kernel, [(margin, margin) for margin in margins[i]])
-        for i in tiled
-        for kernel in cells[i]
+        for i, cell in enumerate(cells)
+        for kernel in cell
     ]
-    return _Work(
-        (window[0] // 2, window[1] // 2),
-        tuple((i, margins[i], plans[i]) for i in range(len(cells)) if i not in tiled),
-        tiled,
-        fourier.fourier_plan(widened, shared) if shared else None,
-        1.0 + cost,
-        shared.memory if shared else 0,
-    )
-
-
-def _shared(
-    costs: Sequence[float], window: tuple[int, int], parts: int
-) -> tuple[tuple[int, ...], fourier.Layout | None, float]:
-    """Return which responses to compute in tiles, the tiles, and the cost of all together."""
-    # Tiles gain most where they replace the dearest.
-    order = sorted(range(len(costs)), key=lambda i: -costs[i])
-    count, chosen, best = 0, None, sum(costs)
-    for n in range(1, len(costs) + 1):
-        tiles = fourier.layout(window, n * parts)
-        cost = _WORTH * tiles.cost + sum(costs[i] for i in order[n:])
-        if cost < best:
-            count, chosen, best = n, tiles, cost
-    by_themselves = sum(costs[i] for i in order[count:])
-    return tuple(sorted(order[:count])), chosen, by_themselves + (chosen.cost if chosen else 0.0)
+    plan = fourier.fourier_plan(widened, tiles)
+    return _Work(reach, (), plan, len(cells), 1.0 + tiles.cost, tiles.memory)
 
 
 def _plan_cost(plan: separable.Plan) -> float:
@@ -178,28 +160,26 @@ def _cost(p: SimpleNamespace, prepared: Mapping[str, Any]) -> float:
 
 def _memory(p: SimpleNamespace, core: tuple[int, ...], dtype: np.dtype) -> int:
     work = _work(p)
-    if len(work.direct) + len(work.tiled) == 1:
+    if work.plan is not None or work.responses == 1:
         return work.memory
     # A response by itself takes a copy of what it needs of the block, and is copied itself.
     inner = (core[1] + 2 * work.reach[0]) * (core[2] + 2 * work.reach[1]) * dtype.itemsize
-    one = core[0] * (inner + core[1] * core[2] * real_dtype(dtype).itemsize)
-    return max(work.memory, one)
+    return core[0] * (inner + core[1] * core[2] * real_dtype(dtype).itemsize)
 
 
 def _responses(block: np.ndarray, work: _Work, part: Part) -> np.ndarray:
     """Return all responses, `(batch, responses, y, x)`."""
-    count = len(work.direct) + len(work.tiled)
+    if work.plan is not None:
+        return fourier.correlate(block, work.plan, 2 if part == "magnitude" else 1)
     core = [n - 2 * half for n, half in zip(block.shape[1:], work.reach, strict=True)]
-    out = np.empty((len(block), count, *core), real_dtype(block.dtype))
-    for i, (top, left), plans in work.direct:
+    out = np.empty((len(block), work.responses, *core), real_dtype(block.dtype))
+    for i, ((top, left), plans) in enumerate(work.direct):
         rows, columns = block.shape[1] - top, block.shape[2] - left
         inner = np.ascontiguousarray(block[:, top:rows, left:columns])
         found = separable.gabor(inner, plans[0], plans[-1], part)
-        if count == 1:
+        if work.responses == 1:
             return found[:, None]
         out[:, i] = found
-    if work.plan is not None:
-        fourier.correlate(block, work.plan, 2 if part == "magnitude" else 1, out, work.tiled)
     return out
 
 

@@ -311,7 +311,7 @@ def _store(out, at, rows, columns, z, row):
 
 
 @jit
-def _tiles(view, out, cells, plan, buffers, checked, uneven):
+def _tiles(view, out, plan, buffers, checked, uneven):
     """Correlate all tiles but those that must not be added up, which are marked."""
     _, _, height, width = out.shape
     z, g, h, answer = buffers
@@ -330,19 +330,17 @@ def _tiles(view, out, cells, plan, buffers, checked, uneven):
                 _fft.forward(z[0], z[1], plan.down)
                 _split(z, plan.down.row, g)
                 _fft.forward(g[0], g[1], plan.along)
-                for i in range(cells.size):
+                for i in range(out.shape[1]):
                     for part in range(parts):
                         found = answer[part]
                         _product(g, plan, i * parts + part, h)
                         _fft.forward(h[1], h[0], plan.along)
                         _join(h, plan.along.row, found)
                         _fft.forward(found[1], found[0], plan.down)
-                    _store(out, (b, cells[i], y0, x0), rows, columns, answer, plan.down.row)
+                    _store(out, (b, i, y0, x0), rows, columns, answer, plan.down.row)
 
 
-def _run(
-    block: NDArray[Any], out: NDArray[Any], cells: Sequence[int], plan: Plan, parts: int
-) -> NDArray[np.bool_]:
+def _run(block: NDArray[Any], out: NDArray[Any], plan: Plan, parts: int) -> NDArray[np.bool_]:
     """Correlate block by tiles; return which tiles were left out."""
     view = as4d(block)
     count = [-(-n // core) for n, core in zip(out.shape[2:], plan.core, strict=True)]
@@ -355,7 +353,7 @@ def _run(
     else:
         h, answer = np.empty_like(g), np.empty((parts, *z.shape))
     checked = view.dtype.kind == "f" or view.dtype.itemsize == 8
-    _tiles(view, out, np.array(cells, np.int64), plan, (z, g, h, answer), checked, uneven)
+    _tiles(view, out, plan, (z, g, h, answer), checked, uneven)
     return uneven
 
 
@@ -363,7 +361,7 @@ def _response(pixels: NDArray[np.float64], plan: Plan) -> NDArray[np.float64]:
     """Return the response of a tile, whose pixels are of much the same size, to one kernel."""
     core = core_shape(pixels[None], plan.kernels.shape[1:])[1:]
     out = np.empty((1, 1, *core))
-    _run(pixels[None], out, [0], plan, 1)
+    _run(pixels[None], out, plan, 1)
     found: NDArray[np.float64] = out[0, 0]
     return found
 
@@ -430,13 +428,7 @@ def _of_kernels(plan: Plan, weights: NDArray[Any]) -> Plan:
     return Plan(plan.core, kernels, plan.down, plan.along, *spectra)
 
 
-def correlate(
-    block: NDArray[Any],
-    plan: Plan,
-    parts: int = 1,
-    out: NDArray[Any] | None = None,
-    cells: Sequence[int] | None = None,
-) -> NDArray[Any]:
+def correlate(block: NDArray[Any], plan: Plan, parts: int = 1) -> NDArray[Any]:
     """Correlate with planned kernels.
 
     Parameters
@@ -448,16 +440,12 @@ def correlate(
         From `fourier_plan`.
     parts : {1, 2}
         2 to take the kernels two by two, and give the root of the sum of their squares.
-    out : ndarray, optional
-        Where to store the results, `(batch, cells, *core)`, C-contiguous; default a new array,
-        float32 for inputs up to 16 bits and float32, else float64.
-    cells : sequence of int, optional
-        Where in `out` each result stands; default one after the other.
 
     Returns
     -------
     ndarray
-        `out`. NaN and infinities reach exactly the outputs that have such a pixel under a weight
+        Shape `(batch, results, *core)`, float32 for inputs up to 16 bits and float32, else
+        float64. NaN and infinities reach exactly the outputs that have such a pixel under a weight
         above 2.2e-16.
 
     Raises
@@ -474,12 +462,10 @@ def correlate(
     if parts not in (1, 2) or len(plan.kernels) % parts:
         raise ValueError(f"{len(plan.kernels)} kernels do not make up results of {parts} parts")
     batch, *core = core_shape(block, plan.kernels.shape[1:])
-    places = range(len(plan.kernels) // parts) if cells is None else cells
-    if out is None:
-        out = np.empty((batch, len(places), *core), real_dtype(block.dtype))
-    uneven = _run(block, out, places, plan, parts)
+    out = np.empty((batch, len(plan.kernels) // parts, *core), real_dtype(block.dtype))
+    uneven = _run(block, out, plan, parts)
     if uneven.any():
-        for i, place in enumerate(places):
+        for i in range(out.shape[1]):
             plans = [_one_kernel(plan, k) for k in range(i * parts, (i + 1) * parts)]
-            _mend(block, out[:, place], plans, uneven)
+            _mend(block, out[:, i], plans, uneven)
     return out
