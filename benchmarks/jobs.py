@@ -107,7 +107,7 @@ JOBS: dict[str, Job] = {
         "uint16",
         (*BOTH, VIPS),
         {COPY: 0.5, DASK: 15, VIPS: 8},
-        _slow(8192, *BOTH, VIPS, PLAIN),
+        _slow(4096, *BOTH, VIPS, PLAIN),
     ),
     "median_disk": Job(
         "median, disk of radius 7",
@@ -115,7 +115,7 @@ JOBS: dict[str, Job] = {
         "uint16",
         BOTH,
         {DASK: 20},
-        _slow(4096, *BOTH),
+        _slow(2048, *BOTH),
     ),
     "gabor": Job(
         "Gabor, equal sigmas",
@@ -123,7 +123,7 @@ JOBS: dict[str, Job] = {
         "float32",
         (*BOTH, FFT, FFT_TUNED, VIPS),
         {COPY: 0.4, DASK: 25, FFT: 3, VIPS: 25},
-        _slow(8192, *BOTH, VIPS, PLAIN),
+        _slow(4096, *BOTH, VIPS, PLAIN),
     ),
     "gabor_unequal": Job(
         "Gabor, unequal sigmas at an angle",
@@ -131,7 +131,7 @@ JOBS: dict[str, Job] = {
         "float32",
         (*BOTH, FFT, FFT_TUNED),
         {FFT: 1.5},
-        _slow(8192, *BOTH),
+        _slow(4096, *BOTH),
     ),
     "gabor_bank": Job(
         "Gabor bank, 4 frequencies x 6 angles",
@@ -152,7 +152,7 @@ JOBS: dict[str, Job] = {
         "float32",
         (*BOTH, FFT, FFT_TUNED),
         {DASK: 25},
-        _slow(8192, *BOTH),
+        _slow(4096, *BOTH),
         save=("g_mean", "g_var"),
     ),
     "equalize": Job(
@@ -192,7 +192,7 @@ JOBS: dict[str, Job] = {
         "uint16",
         BOTH,
         {DASK: 15},
-        _slow(8192, *BOTH),
+        _slow(4096, *BOTH),
         kind="volume",
     ),
 }
