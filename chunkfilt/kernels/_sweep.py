@@ -1,7 +1,8 @@
 """Weighted sums of a window: separable terms, dense taps, or two of them as a magnitude.
 
 Rows stream through a ring, as in `box`: each row of the block is weighted along z and then along x,
-once per term, and stays in the ring until the last output row that needs it is made. Additions are
+once per term, and stays in the ring until the last output row that needs it is made. Output rows
+are made ROWS at a time, so that each row of the ring is loaded once for all of them. Additions are
 in float64 in the order of the weights, so that a result does not depend on where the block starts.
 
 Separable terms multiply a NaN or an infinity by weights that cancel only in their sum. Where that
@@ -16,11 +17,14 @@ from numpy.typing import NDArray
 
 from chunkfilt.kernels import _rows
 from chunkfilt.kernels._common import as4d, core_shape, jit, pad3
+from chunkfilt.kernels._weigh import ROWS, WHOLE, borrow, weigh, weigh_along, weigh_down
 
 __all__ = ["Plan", "Term", "run"]
 
 Term = tuple[NDArray[np.float64], ...]
 _CACHE = 900_000  # bytes of ring that should stay in a core's own cache
+_STRIP = 256  # columns that are summed at a time: their sums stay in the first cache
+_AHEAD = 2  # rows from the one being loaded to the one asked for from memory
 
 
 class Plan(NamedTuple):
@@ -40,11 +44,15 @@ class Plan(NamedTuple):
 
 
 class _Weights(NamedTuple):
-    """Weights of all terms along one axis: those that count, in order, come first."""
+    """Weights of all terms along one axis: those that count, in order, come first.
+
+    `end` says for each where the run of places that follow each other ends.
+    """
 
     place: NDArray[np.int64]
     value: NDArray[np.float64]
     used: NDArray[np.int64]
+    end: NDArray[np.int64]
 
 
 class _Taps(NamedTuple):
@@ -58,22 +66,29 @@ class _Taps(NamedTuple):
 
 
 class _Buffers(NamedTuple):
-    """Rows of float64: one per plane and their sum, rings of terms, ring of pixels, results."""
+    """Rows of float64: one per plane and their sum, rings of terms, ring of pixels, results.
+
+    `rows` says for each term where the rows of its ring begin, twice around; `steps` counts.
+    """
 
     planes: NDArray[np.float64]
     ring: NDArray[np.float64]
     raw: NDArray[np.float64]
     totals: NDArray[np.float64]
+    rows: NDArray[np.int64]
+    steps: NDArray[np.int64]
 
 
 def _weights(terms: list[Term], axis: int, length: int) -> _Weights:
-    place = np.zeros((len(terms), length), np.int64)
+    place, end = np.zeros((2, len(terms), length), np.int64)
     value, count = np.zeros((len(terms), length)), np.zeros(len(terms), np.int64)
     for i, term in enumerate(terms):
         used = np.flatnonzero(~(np.abs(term[axis]) <= _rows.EPSILON))
         count[i] = used.size
         place[i, : used.size], value[i, : used.size] = used, term[axis][used]
-    return _Weights(place, value, count)
+        stops = np.append(np.flatnonzero(np.diff(used) > 1) + 1, used.size)
+        end[i, : used.size] = stops[np.searchsorted(stops, np.arange(used.size), "right")]
+    return _Weights(place, value, count, end)
 
 
 def _taps(parts: list[Plan]) -> _Taps:
@@ -90,6 +105,11 @@ def _taps(parts: list[Plan]) -> _Taps:
 
 
 @jit
+def _whole(length):
+    return (length + WHOLE - 1) // WHOLE * WHOLE
+
+
+@jit
 def _load(row, pixels, clean):
     if clean:
         for i in range(row.size):
@@ -101,10 +121,20 @@ def _load(row, pixels, clean):
 
 
 @jit
+def _across(row, flat, steps, wx, i):
+    """Weight a loaded row along x."""
+    p, n, fresh = 0, wx.used[i], True
+    while p < n or fresh:
+        q = wx.end[i, p]
+        weigh_along(row, flat[wx.place[i, p] :], steps, wx.value[i, p:q], fresh)
+        p, fresh = q, False
+
+
+@jit
 def _enter(buffers, weights, t, nx, at):
     """Weight the loaded planes of input row t along z and x, into the ring of each term."""
     wz, wy, wx = weights
-    height, planes = wy.place.shape[1], buffers.planes
+    planes, period = buffers.planes, wy.place.shape[1] + ROWS - 1
     depth, stride = planes.shape[0] - 1, planes.shape[1]
     flat = planes.reshape(-1)
     for i in range(wx.used.size):
@@ -113,76 +143,109 @@ def _enter(buffers, weights, t, nx, at):
             source = depth * stride
             for p in range(n):
                 at[p] = wz.place[i, p] * stride
-            row = planes[depth, : nx + wx.place.shape[1] - 1]
-            row[:] = 0.0
-            _rows.weigh(row, flat, at[:n], wz.value[i, :n])
-        n = wx.used[i]
-        for p in range(n):
-            at[p] = source + wx.place[i, p]
-        row = buffers.ring[i * height + t % height, :nx]
-        row[:] = 0.0
-        _rows.weigh(row, flat, at[:n], wx.value[i, :n])
+            weigh(planes[depth], flat, at, wz.value[i, :n], True)
+        row = buffers.ring[i * period + t % period, :nx]
+        _across(row, flat[source:], buffers.steps, wx, i)
 
 
 @jit
-def _leave(total, buffers, weights, taps, part, terms, top, at):
-    """Sum one part of the output row whose window starts at input row `top`."""
+def _leave_terms(total, buffers, weights, terms, top, x0, shape):
+    """Sum the terms of one part for some output rows."""
     wy = weights[1]
-    height = wy.place.shape[1]
-    total[:] = 0.0
-    if terms[0] == terms[1]:
-        first, last = taps.bound[part], taps.bound[part + 1]
-        stride = buffers.raw.shape[1]
-        for p in range(first, last):
-            row = taps.z[p] * height + (top + taps.y[p]) % height
-            at[p - first] = row * stride + taps.x[p]
-        _rows.weigh(total, buffers.raw.reshape(-1), at[: last - first], taps.value[first:last])
-        return
-    flat, stride = buffers.ring.reshape(-1), buffers.ring.shape[1]
+    period = wy.place.shape[1] + ROWS - 1
+    flat = buffers.ring.reshape(-1)[x0:]
+    fresh, (rows, width) = True, shape
     for i in range(terms[0], terms[1]):
-        n = wy.used[i]
-        for p in range(n):
-            at[p] = (i * height + (top + wy.place[i, p]) % height) * stride
-        _rows.weigh(total, flat, at[:n], wy.value[i, :n])
+        p, n = 0, wy.used[i]
+        while p < n or fresh:
+            q = wy.end[i, p]
+            at, value = buffers.rows[i, (top + wy.place[i, p]) % period :], wy.value[i, p:q]
+            if value.size >= ROWS and rows > 2:
+                weigh_down(total, width, flat, at, value, fresh)
+            else:
+                for j in range(rows):
+                    weigh(total[j, :width], flat, at[j:], value, fresh)
+            p, fresh = q, False
+
+
+@jit
+def _leave_dense(total, buffers, weights, taps, part, top, x0, shape, at):
+    """Sum the dense taps of one part for some output rows."""
+    period = weights[1].place.shape[1] + ROWS - 1
+    first, last = taps.bound[part], taps.bound[part + 1]
+    flat, stride = buffers.raw.reshape(-1), buffers.raw.shape[1]
+    rows, width = shape
+    for j in range(rows):
+        for p in range(first, last):
+            row = taps.z[p] * period + (top + j + taps.y[p]) % period
+            at[p - first] = row * stride + taps.x[p] + x0
+        weigh(total[j, :width], flat, at, taps.value[first:last], True)
+
+
+@jit
+def _leave(buffers, weights, taps, bounds, top, x0, shape, at):
+    """Sum a strip of the output rows whose windows start at input row `top` and below."""
+    shape = (shape[0], _whole(shape[1]))
+    for p in range(bounds.size - 1):
+        terms, total = bounds[p : p + 2], buffers.totals[p]
+        if terms[0] == terms[1]:
+            _leave_dense(total, buffers, weights, taps, p, top, x0, shape, at)
+        else:
+            _leave_terms(total, buffers, weights, terms, top, x0, shape)
+
+
+@jit
+def _load_planes(view, place, columns, buffers, t, clean):
+    """Load the planes of input row t."""
+    # Only a slice of the last axis alone is known to be contiguous, as it must be to vectorise.
+    b, z, y = place
+    first, width = columns
+    depth = buffers.planes.shape[0] - 1
+    for d in range(depth):
+        plane = buffers.planes[d, :width]
+        _load(plane, view[b, z + d, y + t, first : first + width], clean)
+        if y + t + _AHEAD < view.shape[2]:
+            _rows.fetch(view[b, z + d, y + t + _AHEAD], first, width)
+        if buffers.raw.size:
+            period = buffers.raw.shape[0] // depth
+            _rows.copy(buffers.raw[d * period + t % period, :width], plane)
 
 
 @jit
 def _sweep(view, out, weights, taps, bounds, buffers, tile, clean, at):
+    view, out, bounds, at = borrow((view, out, bounds, at))
+    weights, taps, buffers = borrow(weights), borrow(taps), borrow(buffers)
     batch, nz, height, length = out.shape
-    wy, wx = weights[1], weights[2]
-    depth, window_y = buffers.planes.shape[0] - 1, wy.place.shape[1]
-    halo_x = wx.place.shape[1] - 1
-    parts = bounds.size - 1
+    window_y, halo_x = weights[1].place.shape[1], weights[2].place.shape[1] - 1
     for x0 in range(0, length, tile[1]):
         nx = min(tile[1], length - x0)
-        width = nx + halo_x
         for b in range(batch):
             for y0 in range(0, height, tile[0]):
                 for z in range(nz):
-                    for t in range(min(tile[0], height - y0) + window_y - 1):
-                        for d in range(depth):
-                            pixels = view[b, z + d, y0 + t, x0 : x0 + width]
-                            plane = buffers.planes[d, :width]
-                            _load(plane, pixels, clean)
-                            if buffers.raw.size:
-                                _rows.copy(buffers.raw[d * window_y + t % window_y, :width], plane)
-                        _enter(buffers, weights, t, nx, at)
-                        top = t - window_y + 1
-                        if top < 0:
-                            continue
-                        for p in range(parts):
-                            total, terms = buffers.totals[p, :nx], bounds[p : p + 2]
-                            _leave(total, buffers, weights, taps, p, terms, top, at)
-                        _store(out[b, z, y0 + top, x0 : x0 + nx], buffers.totals)
+                    stop = min(tile[0], height - y0)
+                    for top in range(0, stop, ROWS):
+                        rows = min(ROWS, stop - top)
+                        known = top + window_y - 1 if top else 0
+                        for t in range(known, top + rows + window_y - 1):
+                            _load_planes(view, (b, z, y0), (x0, nx + halo_x), buffers, t, clean)
+                            _enter(buffers, weights, t, _whole(nx), at)
+                        for x in range(0, nx, _STRIP):
+                            shape = (rows, min(_STRIP, nx - x))
+                            _leave(buffers, weights, taps, bounds, top, x, shape, at)
+                            for j in range(rows):
+                                first = x0 + x
+                                target = out[b, z, y0 + top + j, first : first + shape[1]]
+                                _store(target, buffers.totals, j)
 
 
 @jit
-def _store(target, totals):
-    first, last = totals[0], totals[totals.shape[0] - 1]
+def _store(target, totals, j):
+    first = totals[0, j, : target.size]
     if totals.shape[0] == 1:
         for i in range(target.size):
             target[i] = first[i]
     else:
+        last = totals[1, j, : target.size]
         for i in range(target.size):
             target[i] = np.sqrt(first[i] * first[i] + last[i] * last[i])
 
@@ -276,19 +339,25 @@ def run(
     bounds = np.cumsum([0] + [len(part.terms) for part in parts])
     weights = tuple(_weights(terms, axis, sizes[axis]) for axis in range(3))
     taps = _taps(parts)
-    raw = sizes[0] * sizes[1] if not all(part.terms for part in parts) else 0
-    tile = _layout(out.shape, sizes, len(terms) * sizes[1] + raw, view.itemsize)
-    width = tile[1] + sizes[2] - 1
+    period = sizes[1] + ROWS - 1
+    raw = sizes[0] * period if not all(part.terms for part in parts) else 0
+    tile = _layout(out.shape, sizes, len(terms) * period + raw, view.itemsize)
+    # A whole number of vectors is computed, over pixels that may not be there.
+    width = _whole(tile[1]) + _whole(sizes[2] - 1)
+    # Rows a power of two of bytes apart would compete for the same places in the cache.
+    stride = _whole(tile[1]) + 24
+    starts = np.arange(len(terms) * period).reshape(len(terms), period) * stride
     buffers = _Buffers(
-        np.empty((sizes[0] + 1, width)),
-        # Rows a power of two of bytes apart would compete for the same places in the cache.
-        np.empty((len(terms) * sizes[1], tile[1] + 24)),
-        np.empty((raw, width)),
-        np.empty((len(parts), tile[1])),
+        np.zeros((sizes[0] + 1, width)),
+        np.zeros((len(terms) * period, stride)),
+        np.zeros((raw, width)),
+        np.zeros((len(parts), ROWS, _STRIP)),
+        np.concatenate([starts, starts], axis=1),
+        np.arange(WHOLE),
     )
     guarded = bool(terms) and view.dtype.kind == "f" and all(p.dense is not None for p in parts)
     clean = guarded and _wild(view)
-    at = np.empty(max(*sizes, taps.value.size), np.int64)
+    at = np.empty(max(*sizes, taps.value.size) + ROWS, np.int64)
     _sweep(view, out, weights, taps, bounds, buffers, tile, clean, at)
     if clean:
         _repair(view, out, sizes, taps)

@@ -77,6 +77,29 @@ def test_axes_and_lengths(shape, lengths):
     close(separable(block, (term, other)), passes(block, term) + passes(block, other))
 
 
+def in_order(block, term):
+    """Sums of two passes, x first, one weight after the other."""
+    wy, wx = term
+    width, height = block.shape[2] - wx.size + 1, block.shape[1] - wy.size + 1
+    across = np.zeros((len(block), block.shape[1], width))
+    for i in np.flatnonzero(wx):
+        across += wx[i] * block[:, :, i : i + width].astype(np.float64)
+    total = np.zeros((len(block), height, width))
+    for j in np.flatnonzero(wy):
+        total += wy[j] * across[:, j : j + height]
+    return total
+
+
+@pytest.mark.parametrize("core", [(1, 1), (2, 31), (7, 33), (19, 300)])
+@pytest.mark.parametrize("length", [1, 7, 8, 9, 15, 16, 23, 24, 41])
+def test_every_sum_is_made_in_the_order_of_the_weights(core, length):
+    term = [RNG.normal(size=length), RNG.normal(size=length)]
+    block = image("float32", (2, core[0] + length - 1, core[1] + length - 1))
+    assert_array_equal(separable(block, (term,), np.float64), in_order(block, term))
+    term[0][length // 3], term[1][length // 2] = 0.0, 0.0
+    assert_array_equal(separable(block, (term,), np.float64), in_order(block, term))
+
+
 def test_kernels_larger_than_a_tile():
     block = image("uint16", (1, 310, 2600))
     term = (gaussian(60, 150), gaussian(300, 1200))
