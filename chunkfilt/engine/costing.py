@@ -39,7 +39,9 @@ _READ_CHUNK, _READ_BYTE, _COPY_BYTE, _WRITE_BYTE = 1e5, 0.5, 0.2, 0.8
 # An intermediate goes to a disk, which may be slow.
 _KEEP_BYTE = 2.0
 _NODE = {"pointwise": 1.0, "neighbourhood": 3.0}
-_NEARLY, _TRIED, _TILED_SAMPLES = 1.07, 8, 12
+_TILED_SAMPLES = 12
+# Twice the memory is worth 10 % of the time; what is dearer than a quarter more is not looked at.
+_MEMORY_WORTH, _DEAREST = math.log2(1.1), 1.25
 _KEPT_LEAST, _KEPT_MOST = 64, 1024
 # A block and the strip of it that a task computes at a time.
 Cut = tuple[tuple[int, ...], tuple[int, ...]]
@@ -171,7 +173,7 @@ class Costing:
         return next((name for name, b, s in sides if s < b), None)
 
     def fitting(self, candidates: Sequence[Cut], budget: int) -> Cut:
-        """Return the cheapest candidate within the budget.
+        """Return a cheap candidate within the budget: twice the memory must buy some time.
 
         Raises
         ------
@@ -181,16 +183,21 @@ class Costing:
         costs = {cut: self.cost(*cut) for cut in candidates}
         # Time is quicker to estimate than memory: look for the first that fits, by cost.
         over: list[tuple[int, ...]] = []
+        found, best = None, math.inf
         for cut in sorted(costs, key=lambda cut: costs[cut]):
             if any(all(a >= b for a, b in zip(cut[1], one, strict=True)) for one in over):
                 continue
+            if found is not None and costs[cut] > _DEAREST * costs[found]:
+                break
             if self.peak(*cut) > budget:
                 over.append(cut[1])
                 continue
-            # What costs nearly the same may take less memory for it.
-            near = [one for one in costs if costs[one] <= _NEARLY * costs[cut]]
-            near.sort(key=lambda one: (math.prod(one[1]), costs[one]))
-            return min((cut, *near[:_TRIED]), key=lambda one: self.peak(*one))
+            found = found or cut
+            score = costs[cut] * max(self.peak(*cut) - self.base, 1) ** _MEMORY_WORTH
+            if score < best:
+                best, chosen = score, cut
+        if found is not None:
+            return chosen
         return self._refuse(min(candidates, key=lambda cut: math.prod(cut[1])), budget)
 
     def peak(self, block: Sequence[int], strip: Sequence[int]) -> int:
@@ -224,7 +231,8 @@ class Costing:
                 if sum(terms.values()) > sum(peak.values()):
                     peak, where = terms, step
             chunk = max(chunk, *(chunk_bytes(source) for source in one.sources), 0)
-        peak["codec buffers"] = 3 * chunk
+        # Two chunks at a time, each laid out by itself and compressed.
+        peak["codec buffers"] = 4 * chunk
         tables = sum(table_bytes(value) for value in swept)
         scaled = {name: int(size * self.workers * _SLACK) for name, size in peak.items()}
         # The values themselves, and the partials of the blocks that are under way.

@@ -39,6 +39,18 @@ def task_bytes(
             left[id(one)] -= 1
             if not left[id(one)] and one not in wanted:
                 del alive[id(one)]
+    # What is computed beyond what is stored (for a neighbour's halo, in tiles) is copied out.
+    stored = [node for node in wanted if not isinstance(node, Value)]
+    copied = [
+        pixels_of(wanted[node]) * node.spec.dtype.itemsize
+        for node in stored
+        if pixels_of(runs[id(node)]) > pixels_of(wanted[node])
+    ]
+    if copied:
+        terms = Counter({"kernel": max(copied)})
+        for name, bytes_held in alive.values():
+            terms[name] += bytes_held
+        worst = max(worst, dict(terms), key=lambda held: sum(held.values()))
     # A value's kernel reads contiguous copies of what has been computed for it.
     read = sum(
         pixels_of(runs[id(one)]) * one.spec.dtype.itemsize

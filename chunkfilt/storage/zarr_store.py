@@ -55,9 +55,13 @@ _UNCHECKED = {
 }
 _LONGEST_NAME = 255
 _MARKS = ("zarr.json", ".zarray", ".zgroup")
-# One thread for each call: blocks run beside each other, and threads of their own would only get in
-# each other's way and hold more chunks at a time.
-_PIPELINE = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline", "threading.max_workers": 1}
+# Two chunks at a time for each call: blocks run beside each other, and more threads would only get
+# in each other's way and hold more chunks.
+_PIPELINE = {
+    "codec_pipeline.path": "zarrs.ZarrsCodecPipeline",
+    "codec_pipeline.chunk_concurrent_minimum": 2,
+    "threading.max_workers": 1,
+}
 # zarr's configuration is shared by the threads of a process.
 _CONFIG_LOCK = threading.Lock()
 
