@@ -182,15 +182,17 @@ class Costing:
         """
         costs = {cut: self.cost(*cut) for cut in candidates}
         # Time is quicker to estimate than memory: look for the first that fits, by cost.
+        # Strips that take too much; one that walks holds some rows more than one that does not.
         over: list[tuple[int, ...]] = []
         found, best = None, math.inf
         for cut in sorted(costs, key=lambda cut: costs[cut]):
-            if any(all(a >= b for a, b in zip(cut[1], one, strict=True)) for one in over):
+            size = (cut[0] != cut[1], *cut[1])
+            if any(all(a >= b for a, b in zip(size, one, strict=True)) for one in over):
                 continue
             if found is not None and costs[cut] > _DEAREST * costs[found]:
                 break
             if self.peak(*cut) > budget:
-                over.append(cut[1])
+                over.append(size)
                 continue
             found = found or cut
             score = costs[cut] * max(self.peak(*cut) - self.base, 1) ** _MEMORY_WORTH
