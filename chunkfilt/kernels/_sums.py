@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from chunkfilt.kernels import _rows
 from chunkfilt.kernels._common import as4d, core_shape, jit, pad3
 
-__all__ = ["run_sum"]
+__all__ = ["aligned", "axis_of", "layout", "run_sum"]
 
-_CACHE = 400_000  # bytes of ring that should stay in a core's own cache
+_CACHE = 400_000  # bytes of planes that should stay in a core's own cache
+_RING = 3_000_000  # bytes of a ring at most: it is read and written in order
 _STRIP = 40_000  # bytes of a strip's sums of columns: they should stay in the first cache
 _PIECE = 1024  # columns of a few rows that are summed along both axes in turn
 _FEW = 7  # windows up to this length have no levels
@@ -31,10 +32,10 @@ class _Axis(NamedTuple):
     parts: NDArray[np.int64]  # level, offset
 
 
-def _axis(window: int) -> _Axis:
+def axis_of(window: int, few: int = _FEW) -> _Axis:
     count, span, left, end = [1], [1], window, window
     parts: list[tuple[int, int]] = []
-    while left > _FEW:
+    while left > few:
         best = min((5, 4, 3), key=lambda n: n + left // n + 2 * (left % n))
         for _ in range(left % best):  # what is left over, from the window's end
             end -= span[-1]
@@ -43,13 +44,17 @@ def _axis(window: int) -> _Axis:
         count.append(best)
         span.append(span[-1] * best)
     parts = [(len(span) - 1, k * span[-1]) for k in range(left)] + parts
-    # A row of the ring waits until the last window that begins with it is complete.
-    size = np.array([0] + [window - n + 1 for n in span[1:]])
+    # A row of the ring waits for its place in the next level, or in the window.
+    size = [0] * len(span)
+    for k in range(1, len(span)):
+        first = min((offset for level, offset in parts if level == k), default=window - span[k])
+        above = span[k + 1] if k + 1 < len(span) else span[k]
+        size[k] = max(window - first, above) - span[k] + 1
     levels = np.stack([count, span, np.cumsum(size) - size, size], axis=1)
     return _Axis(window, levels, np.array(parts))
 
 
-def _layout(
+def layout(
     core: tuple[int, ...],
     axes: tuple[_Axis, _Axis, _Axis],
     ring_rows: int,
@@ -58,7 +63,7 @@ def _layout(
 ) -> tuple[int, int]:
     """Choose rows and columns of a tile: of the speed only, never of the result."""
     z, y, x = axes
-    strip = min(_STRIP // itemsize, _CACHE // (itemsize * max(ring_rows, 1)))
+    strip = min(_STRIP // itemsize, _RING // (itemsize * max(ring_rows, 1)))
     strip = max(strip, 256, 2 * x.window)
     tile_x = -(-core[3] // -(-core[3] // strip))
     if z.window == 1:
@@ -68,7 +73,7 @@ def _layout(
     return min(core[2], max(height, 2 * y.window, 16)), tile_x
 
 
-def _aligned(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+def aligned(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return an array that begins on a cache line: stores across two lines cost twice."""
     raw = np.empty(size * dtype.itemsize + 64, np.uint8)
     first = -raw.ctypes.data % 64
@@ -231,15 +236,15 @@ def run_sum(
     work, result = np.dtype(dtypes[0]), np.dtype(dtypes[1])
     out = np.empty((shape[0], *pad3(shape[1:], 1)), result)
     if out.size:
-        axes = (_axis(window[0]), _axis(window[1]), _axis(window[2]))
+        axes = (axis_of(window[0]), axis_of(window[1]), axis_of(window[2]))
         exact = work.kind == "i"
         pairs = not exact and window[0] == 1 and window[1] in (3, 5)
         ring_rows = 0 if exact else int(axes[1].levels[:, 3].sum())
-        tile_y, tile_x = _layout(out.shape, axes, ring_rows, work.itemsize, view.itemsize)
+        tile_y, tile_x = layout(out.shape, axes, ring_rows, work.itemsize, view.itemsize)
         if pairs:
             tile_x = min(tile_x, max(_PIECE, 2 * window[2]))
         width = -(-(tile_x + window[2] - 1) // 16) * 16
-        rows = _aligned((len(axes[2].levels) + 2) * width, work)
+        rows = aligned((len(axes[2].levels) + 2) * width, work)
         divide = 0.0 if _rows.may_scale(result, count) else float(count)
         at = np.empty(max(window[0] * window[1], window[2], 8), np.int64)
         if pairs:
@@ -248,7 +253,7 @@ def run_sum(
                 width, tile_x, 1.0 / count, divide,
             )  # fmt: skip
         else:
-            ring = None if exact else _aligned(ring_rows * width, work)
+            ring = None if exact else aligned(ring_rows * width, work)
             _sums(
                 view.reshape(-1), view.shape, out, window, *axes[1][1:], *axes[2][1:], ring, rows,
                 at, width, tile_y, tile_x, 1.0 / count, divide,

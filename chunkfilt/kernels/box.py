@@ -7,8 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chunkfilt.kernels import _rows
-from chunkfilt.kernels._boxes import run_one, run_two
+from chunkfilt.kernels._boxes import run_halves
 from chunkfilt.kernels._common import core_shape, real_dtype
+from chunkfilt.kernels._peaks import run_peak
+from chunkfilt.kernels._spread import run_spread
+from chunkfilt.kernels._squares import run_squares
 from chunkfilt.kernels._sums import run_sum
 
 __all__ = ["box_max", "box_mean", "box_min", "box_sum", "box_variance"]
@@ -18,7 +21,7 @@ def _sum(block: NDArray[Any], size: tuple[int, ...], divisor: int, result: Any) 
     work = _rows.sum_dtypes(block.dtype, math.prod(size))
     if len(work) == 1:
         return run_sum(block, size, (work[0], result), divisor)
-    return run_two(block, size, (work[0], work[1], result), _rows.HALVES, float(divisor))
+    return run_halves(block, size, result, float(divisor))
 
 
 def box_sum(block: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
@@ -120,8 +123,9 @@ def box_variance(
     if n - ddof <= 0:
         return np.full(core_shape(block, size), np.nan, result)
     kind, work, work2 = _rows.variance_dtypes(block.dtype, n)
-    divisor = n - ddof if kind == _rows.MOMENTS else n * (n - ddof)
-    return run_two(block, size, (work, work2, result), kind, float(divisor), sqrt)
+    if kind == _rows.SQUARES:
+        return run_squares(block, size, (work, work2, result), float(n * (n - ddof)), sqrt)
+    return run_spread(block, size, result, float(n - ddof), sqrt)
 
 
 def box_max(block: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
@@ -149,7 +153,7 @@ def box_max(block: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
     >>> box_max(np.array([[1, 3, 2, 0]]), (2,))
     array([[3, 3, 2]])
     """
-    return _extreme(block, size, _rows.MAX)
+    return run_peak(block, size, False).astype(block.dtype, copy=False)
 
 
 def box_min(block: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
@@ -177,9 +181,4 @@ def box_min(block: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
     >>> box_min(np.array([[1, 3, 2, 0]]), (2,))
     array([[1, 2, 0]])
     """
-    return _extreme(block, size, _rows.MIN)
-
-
-def _extreme(block: NDArray[Any], size: tuple[int, ...], op: int) -> NDArray[Any]:
-    work = _rows.extreme_dtype(block.dtype)
-    return run_one(block, size, work, op).astype(block.dtype, copy=False)
+    return run_peak(block, size, True).astype(block.dtype, copy=False)

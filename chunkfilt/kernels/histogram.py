@@ -6,6 +6,7 @@ count. Counts of disjoint blocks add up to the counts of their union.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,8 @@ __all__ = [
 ]
 
 _PIECE = 1 << 20
+_MANY = 1 << 31  # pixels that a count of 32 bits can hold
+_FEW = 1024  # pixels whose bins are found at a time
 
 
 @dataclass(frozen=True)
@@ -124,14 +127,28 @@ def count_bins(
     >>> count_bins(np.array([[0.0, 0.5, 1.0]]), 0, 1, 2)
     array([[1, 2]])
     """
-    data, keep = _flat(block, mask)
     batch = block.shape[0]
     if nbins < 1:
         raise ValueError(f"nbins must be at least 1, not {nbins}")
     edges, width = _uniform_edges(lo, hi, nbins, batch)
     out = np.zeros((batch, nbins), np.int64)
-    _count_bins(data, keep, edges, width, out)
+    if block.dtype.kind in "biu" and block.itemsize <= 2:
+        least, most = _levels_of(block.dtype)
+        least, most = max(least, math.ceil(edges.min())), min(most, math.floor(edges.max()))
+        if least <= most:
+            _bin_levels(count_levels(block, least, most, mask), least, edges, width, out)
+        return out
+    data, keep = _flat(block, mask)
+    _count_bins(data, keep, edges, width, _doubt(edges, width), out)
     return out
+
+
+def _doubt(edges: NDArray[np.float64], width: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how near an edge, in bins, a scaled pixel must be for rounding to matter."""
+    largest = np.maximum(np.abs(edges[:, 0]), np.abs(edges[:, -1]))
+    # Several times what the edges and a scaled pixel may be wrong by; everything near underflow.
+    doubt = (edges.shape[1] - 1) * np.finfo(np.float64).eps * (8 + 4 * largest / width)
+    return np.where(width < 1e-290, 1.0, doubt)
 
 
 def _uniform_edges(
@@ -280,11 +297,18 @@ def _flat(block: NDArray[Any], mask: NDArray[Any] | None) -> tuple[NDArray[Any],
     return as4d(block).reshape(block.shape[0], -1), mask_rows(block, mask)
 
 
+def _levels_of(dtype: np.dtype[Any]) -> tuple[int, int]:
+    """Return the least and the greatest value of bool or integers."""
+    if dtype.kind == "b":
+        return 0, 1
+    return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+
+
 def _first_level(dtype: np.dtype[Any], lo: int, hi: int) -> np.uint64:
     """Return the first level modulo 2**64, once levels are known to fit the dtype."""
     if dtype.kind not in "biu":
         raise TypeError(f"levels are integers, the block holds {dtype}")
-    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    low, high = _levels_of(dtype)
     if not low <= lo <= hi <= high:
         raise ValueError(f"levels {lo} ... {hi} are not within {low} ... {high} of {dtype}")
     return np.uint64(int(lo) % (1 << 64))
@@ -293,38 +317,101 @@ def _first_level(dtype: np.dtype[Any], lo: int, hi: int) -> np.uint64:
 @jit
 def _count_levels(data, keep, lo, out):
     # Equal neighbours would wait for each other's store: four tables in turn, where they are
-    # small enough to stay in cache.
+    # small enough to stay in cache. Counts of 32 bits take half of it.
     levels = out.shape[1]
     tables = 4 if levels <= 4096 else 2
-    counts = np.zeros(tables * levels, np.int64)
+    counts = np.zeros(tables * levels, np.uint32)
     turn, most, n = np.uint64(tables - 1), np.uint64(levels - 1), np.uint64(data.shape[1])
-    masked = keep.shape[1] > 0
+    masked, many = keep.shape[1] > 0, np.uint64(_MANY)
     for b in range(data.shape[0]):
-        counts[:] = 0
-        for i in range(n):
-            level = np.uint64(data[b, i]) - lo
-            if level <= most and not (masked and keep[b, i] == 0):
-                counts[(i & turn) * np.uint64(levels) + level] += 1
-        for t in range(tables):
-            for level in range(levels):
-                out[b, level] += counts[t * levels + level]
+        for start in range(np.uint64(0), n, many):
+            counts[:] = 0
+            for i in range(start, min(start + many, n)):
+                level = np.uint64(data[b, i]) - lo
+                if level <= most and not (masked and keep[b, i] == 0):
+                    counts[(i & turn) * np.uint64(levels) + level] += np.uint32(1)
+            for t in range(tables):
+                for level in range(levels):
+                    out[b, level] += counts[t * levels + level]
 
 
 @jit
-def _count_bins(data, keep, edges, width, out):
-    nbins = out.shape[1]
-    masked = keep.shape[1] > 0
+def _bin_of(x, edges, span):
+    """Find the bin of a pixel within the range, as numpy.histogram does."""
+    nbins = edges.size - 1
+    k = np.uint64(min(np.int64((x - edges[0]) / span * nbins), nbins - 1))
+    k -= np.uint64(x < edges[k])
+    return k + np.uint64(x >= edges[k + np.uint64(1)] and k != np.uint64(nbins - 1))
+
+
+@jit
+def _guess_bins(bins, data, keep, edges, scale, doubt):
+    """Find bins without a division; count pixels that are too near to an edge to tell."""
+    # Pixels that do not count have the bin after the last. Doubtful ones have, counted from the one
+    # after that, the edge that they are near.
+    nbins, doubtful = np.int32(edges.size - 1), np.int32(0)
+    lo, hi, masked = edges[0], edges[edges.size - 1], keep.size > 0
+    least, most, outside = doubt, 1.0 - doubt, np.float64(nbins)
+    for i in range(np.uint64(bins.size)):
+        x = np.float64(data[i])
+        inside = (x >= lo) & (x <= hi)
+        if masked:
+            inside = inside & (keep[i] != 0)
+        place = (x - lo) * scale
+        place = place if inside and place < outside else outside
+        k = np.int32(place)
+        part = place - np.float64(k)
+        unsure = inside & ((part < least) | (part > most))
+        bins[i] = k + np.int32(part > 0.5) + np.int32(nbins + 1) if unsure else k
+        doubtful += np.int32(unsure)
+    return doubtful
+
+
+@jit
+def _settle(bins, data, edges, span, doubt):
+    """Find the bins of doubtful pixels: those at the edge that the pixel is near."""
+    nbins = edges.size - 1
+    for i in range(np.uint64(bins.size)):
+        near = bins[i] - (nbins + 1)
+        if near >= 0:
+            x = np.float64(data[i])
+            if doubt > 0.25:
+                bins[i] = _bin_of(x, edges, span)
+            else:
+                k = near - np.int64(x < edges[np.uint64(near)])
+                bins[i] = min(k, nbins - 1)
+
+
+@jit
+def _count_bins(data, keep, edges, width, doubt, out):
+    nbins, n = out.shape[1], data.shape[1]
+    # Equal neighbours would wait for each other's store: several tables in turn.
+    tables = 4 if nbins <= 4096 else 1
+    counts = np.zeros((tables, nbins + 2), np.int64)
+    buffer = np.empty(_FEW, np.int32)
+    turn = np.uint64(tables - 1)
     for b in range(data.shape[0]):
-        lo, hi, span = edges[b, 0], edges[b, nbins], width[b]
-        for i in range(np.uint64(data.shape[1])):
-            x = np.float64(data[b, i])
-            if not (lo <= x <= hi) or (masked and keep[b, i] == 0):
-                continue
-            k = np.int64((x - lo) / span * nbins)
-            k = np.uint64(min(k, nbins - 1))
-            k -= np.uint64(x < edges[b, k])
-            k += np.uint64(x >= edges[b, k + np.uint64(1)] and k != np.uint64(nbins - 1))
-            out[b, k] += 1
+        counts[:] = 0
+        for start in range(0, n, _FEW):
+            stop = min(start + _FEW, n)
+            bins, pixels, kept = buffer[: stop - start], data[b, start:stop], keep[b, start:stop]
+            if _guess_bins(bins, pixels, kept, edges[b], nbins / width[b], doubt[b]) > 0:
+                _settle(bins, pixels, edges[b], width[b], doubt[b])
+            for i in range(np.uint64(bins.size)):
+                counts[i & turn, np.uint64(bins[i])] += 1
+        for t in range(tables):
+            for k in range(nbins):
+                out[b, k] += counts[t, k]
+
+
+@jit
+def _bin_levels(levels, first, edges, width, out):
+    """Put counts of integers from the first on into bins."""
+    for b in range(levels.shape[0]):
+        for i in range(levels.shape[1]):
+            x = np.float64(first + i)
+            if levels[b, i] > 0 and edges[b, 0] <= x <= edges[b, out.shape[1]]:
+                out[b, _bin_of(x, edges[b], width[b])] += levels[b, i]
 
 
 @jit

@@ -135,6 +135,31 @@ def test_variance_does_not_cancel(size):
     assert (result >= 0).all()
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
+@pytest.mark.parametrize("length", [*range(1, 33), 64, 101, 126, 299])
+def test_variances_and_extremes_of_every_length(dtype, length):
+    block = image(dtype, (1, 310, 3))
+    pixels = windows(block, (length, 1)).astype(np.float64)
+    expected = two_pass(block, (length, 1))
+    for one, size in [(block, (length, 1)), (block.swapaxes(1, 2), (1, length))]:
+        result = box_variance(one, size)
+        result = result if one is block else result.swapaxes(1, 2)
+        assert_array_equal(np.abs(result - expected) <= 1e-6 * expected, True)
+        for kernel, reduce in [(box_max, np.max), (box_min, np.min)]:
+            result = kernel(one, size)
+            result = result if one is block else result.swapaxes(1, 2)
+            assert_array_equal(result, reduce(pixels, axis=-1))
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32", "int32"])
+@pytest.mark.parametrize("depth", [2, 5, 6, 12, 27])
+def test_variances_of_deep_windows(dtype, depth):
+    block = image(dtype, (1, depth + 2, 16, 9))
+    size = (depth, 11, 4)
+    result, expected = box_variance(block, size), two_pass(block, size)
+    assert_array_equal(np.abs(result - expected) <= 1e-6 * expected, True)
+
+
 @pytest.mark.parametrize("value", [0.1, 1e300, -7e7 / 3])
 def test_variance_of_a_constant_is_zero(value):
     block = np.full((1, 20, 20), value)
@@ -167,6 +192,24 @@ def test_one_to_three_axes(shape, length):
     assert_array_equal(box_max(block, size), pixels.max(axis=-1))
     result, expected = box_variance(block.astype(np.float32), size), two_pass(block, size)
     assert_array_equal(np.abs(result - expected) <= 1e-6 * expected, True)
+
+
+def test_variances_wider_than_a_tile():
+    block = image("uint8", (1, 40, 5000))
+    part = np.ascontiguousarray(block[:, 3:38, 1111:4444])
+    for size in [(3, 5), (33, 101), (33, 2601)]:
+        for one, some in [(block, part), (block.astype(np.float32), part.astype(np.float32))]:
+            expected = box_variance(one, size)[:, 3 : 39 - size[0], 1111 : 4445 - size[1]]
+            assert_array_equal(box_variance(some, size), expected)
+
+
+def test_not_a_number_of_either_sign():
+    block = image("float32", (1, 9, 40))
+    block[0, 4, 7], block[0, 4, 30] = np.nan, -np.float32(np.nan)
+    expected = windows(block, (3, 3)).max(axis=-1)
+    assert np.isnan(expected).sum() == 18
+    assert_array_equal(box_max(block, (3, 3)), expected)
+    assert_array_equal(box_min(block, (3, 3)), windows(block, (3, 3)).min(axis=-1))
 
 
 def test_images_and_windows_larger_than_a_tile():

@@ -88,6 +88,28 @@ def test_count_bins_at_the_edges(seed):
         np.testing.assert_array_equal(count_bins(near[None], lo, lo + width, nbins)[0], expected)
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i4", "u2", "i1"])
+@pytest.mark.parametrize(("lo", "hi", "nbins"), [(0, 64, 64), (-3.5, 63, 133), (0, 49, 10)])
+def test_count_bins_of_pixels_on_the_edges(dtype, lo, hi, nbins):
+    block = np.random.default_rng(9).integers(0, 65, (1, 5000)).astype(dtype)
+    expected, _ = np.histogram(block.astype(np.float64), nbins, (lo, hi))
+    np.testing.assert_array_equal(count_bins(block, lo, hi, nbins)[0], expected)
+    assert count_bins(block, 64.25, 64.75, 2).sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("lo", "step"), [(0.0, 5e-324), (1e15, 0.25), (-1e300, 1e285), (7.0, 2e-15)]
+)
+def test_count_bins_of_ranges_of_few_numbers(lo, step):
+    # Rounding decides nearly everywhere: it has to be NumPy's rounding.
+    values = lo + np.arange(257) * step
+    block = np.random.default_rng(10).permutation(np.tile(values, 20))[None]
+    for nbins in (1, 16, 64):
+        expected, _ = np.histogram(block, nbins, (values[0], values[-1]))
+        got = count_bins(block, values[0], values[-1], nbins)[0]
+        np.testing.assert_array_equal(got, expected)
+
+
 def test_count_bins_of_a_constant():
     block = np.full((1, 3, 5), 7.0)
     expected, _ = np.histogram(block, 16, (7.0, 7.0))
