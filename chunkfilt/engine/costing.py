@@ -40,8 +40,8 @@ _READ_CHUNK, _READ_BYTE, _COPY_BYTE, _WRITE_BYTE = 1e5, 0.5, 0.2, 0.8
 _KEEP_BYTE = 2.0
 _NODE = {"pointwise": 1.0, "neighbourhood": 3.0}
 _TILED_SAMPLES = 12
-# Twice the memory is worth 10 % of the time; what is dearer than a quarter more is not looked at.
-_MEMORY_WORTH, _DEAREST = math.log2(1.1), 1.25
+# Twice the memory is worth 13 % of the time; what is dearer than a quarter more is not looked at.
+_MEMORY_WORTH, _DEAREST = math.log2(1.13), 1.25
 _KEPT_LEAST, _KEPT_MOST = 64, 1024
 # A block and the strip of it that a task computes at a time.
 Cut = tuple[tuple[int, ...], tuple[int, ...]]
@@ -414,7 +414,9 @@ def _samples(blocks: Blocks, tiled: bool) -> list[Region]:
 def _read_time(source: Source, needed: Needed, block: Sequence[int], strip: Sequence[int]) -> float:
     """Return nanoseconds to decode whole chunks once for every block, and to lay out its strips."""
     pixel = source.spec.dtype.itemsize
-    copied = _COPY_BYTE * pixel * needed.total(source, strip)
+    # What the next strip needs of the pixels read is copied.
+    walks = tuple(block) != tuple(strip)
+    copied = _COPY_BYTE * pixel * needed.total(source, strip) if walks else 0.0
     sides = getattr(source.reader, "chunks", None)
     if sides is None:
         return copied

@@ -57,7 +57,7 @@ def _sum_dtype(p: SimpleNamespace, dtypes: Any) -> np.dtype:
     return real_like(p, dtypes) if dtypes[0].kind == "f" else np.dtype(np.float64)
 
 
-@image_filter(halo=_halo, prepare=_window, cost=_cost)
+@image_filter(halo=_halo, prepare=_window, cost=_cost, version=2)
 def mean(
     block: np.ndarray,
     *,
@@ -105,7 +105,7 @@ def mean(
     return taps.footprint_mean(block, mask)
 
 
-@image_filter(halo=_halo, prepare=_window, dtype=_sum_dtype, cost=_cost)
+@image_filter(halo=_halo, prepare=_window, dtype=_sum_dtype, cost=_cost, version=2)
 def sum(  # noqa: A001 - the field's name for it
     block: np.ndarray,
     *,
@@ -152,7 +152,7 @@ def sum(  # noqa: A001 - the field's name for it
     return taps.footprint_sum(block, mask)
 
 
-@image_filter(halo=_halo, prepare=_window, cost=_cost)
+@image_filter(halo=_halo, prepare=_window, cost=_cost, version=2)
 def variance(
     block: np.ndarray,
     *,
@@ -204,7 +204,7 @@ def variance(
     return taps.footprint_variance(block, mask, ddof)
 
 
-@image_filter(halo=_halo, prepare=_window, cost=_cost)
+@image_filter(halo=_halo, prepare=_window, cost=_cost, version=2)
 def std(
     block: np.ndarray,
     *,
