@@ -99,7 +99,7 @@ JOBS: dict[str, Job] = {
         "uint16",
         (*BOTH, VIPS),
         {COPY: 0.8, DASK: 3},
-        _slow(8192, VIPS, PLAIN),
+        _slow(8192, VIPS),
     ),
     "median": Job(
         "median 5 x 5",
@@ -107,7 +107,7 @@ JOBS: dict[str, Job] = {
         "uint16",
         (*BOTH, VIPS),
         {COPY: 0.5, DASK: 15, VIPS: 8},
-        _slow(4096, *BOTH, VIPS, PLAIN),
+        _slow(4096, *BOTH, VIPS),
     ),
     "median_disk": Job(
         "median, disk of radius 7",
@@ -123,7 +123,7 @@ JOBS: dict[str, Job] = {
         "float32",
         (*BOTH, FFT, FFT_TUNED, VIPS),
         {COPY: 0.4, DASK: 25, FFT: 3, VIPS: 25},
-        _slow(4096, *BOTH, VIPS, PLAIN),
+        _slow(4096, *BOTH, VIPS),
     ),
     "gabor_unequal": Job(
         "Gabor, unequal sigmas at an angle",
