@@ -45,9 +45,9 @@ __all__ = ["RunOptions", "RunResult", "compute", "plan_run", "run", "values_of"]
 DEFAULT_MEMORY = 2 << 30
 _SMALL_JSON = 64 * 1024
 # What kernels from the cache, codecs and zarr's event loop add when they are first used (measured:
-# 20 MiB, and some 60 MiB that codecs and the allocator hold). Compiling, once on a machine, takes
+# 20 MiB, and some 80 MiB that codecs and the allocator hold). Compiling, once on a machine, takes
 # some 150 MiB more.
-_LOADED_LATER = 96 << 20
+_LOADED_LATER = 112 << 20
 
 
 @dataclass(frozen=True)
