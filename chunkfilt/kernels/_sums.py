@@ -33,6 +33,7 @@ class _Axis(NamedTuple):
 
 
 def axis_of(window: int, few: int = _FEW) -> _Axis:
+    """Return how a window is joined, three to five parts a level, at most `few` in the end."""
     count, span, left, end = [1], [1], window, window
     parts: list[tuple[int, int]] = []
     while left > few:
