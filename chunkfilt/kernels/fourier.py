@@ -42,7 +42,7 @@ _LENGTHS = {
     1296: 11.0,
     1728: 16.0,
 }
-_MORE = 0.65  # of that for every further kernel of the same tile
+_MORE = 0.5  # of that for every further kernel of the same tile
 _RANGE = 30  # powers of two between pixels that may be transformed together
 _BLOCK = 2048  # pixels of a side of a usual block: tiles that stick out of it cost time
 _SMALLEST = 16  # pixels of a side of a core

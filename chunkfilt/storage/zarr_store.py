@@ -55,12 +55,11 @@ _UNCHECKED = {
 }
 _LONGEST_NAME = 255
 _MARKS = ("zarr.json", ".zarray", ".zgroup")
-# Two chunks at a time for each call: blocks run beside each other, and more threads would only get
-# in each other's way and hold more chunks.
+# Chunks go to the pipeline's own threads, one for each core, whatever number of calls they come
+# from; so no codec need start threads for one chunk.
 _PIPELINE = {
     "codec_pipeline.path": "zarrs.ZarrsCodecPipeline",
-    "codec_pipeline.chunk_concurrent_minimum": 2,
-    "threading.max_workers": 1,
+    "codec_pipeline.chunk_concurrent_minimum": os.cpu_count() or 1,
 }
 # zarr's configuration is shared by the threads of a process.
 _CONFIG_LOCK = threading.Lock()
