@@ -91,6 +91,8 @@ def pin(workers: int) -> None:
     Codecs have threads of their own: what is asked for is the cores, too.
     """
     os.environ["VIPS_CONCURRENCY"] = str(workers)
+    # An installed package keeps its bytecode; the checkout shall too, wherever this runs.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, set(islice(sorted(os.sched_getaffinity(0)), workers)))
 

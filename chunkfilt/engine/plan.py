@@ -18,7 +18,7 @@ from chunkfilt.errors import InputError
 from chunkfilt.grid import Blocks, ImageSpec, round_up
 from chunkfilt.words import format_bytes, format_shape
 
-__all__ = ["Layout", "Pass", "Plan", "default_chunks", "make_plan"]
+__all__ = ["Layout", "Pass", "Plan", "common_grid", "default_chunks", "make_plan"]
 
 STORE_OVERHEAD, MEMORY_OVERHEAD = 2.5e6, 3e5
 _FIT_LARGEST, _FIT_NARROW, _FIT_SIDE = 1 << 24, 64, 1024
@@ -192,7 +192,7 @@ def make_plan(
     InputError
         If the outputs are not of one shape.
     """
-    grid = _common_grid(outputs)
+    grid = common_grid(outputs)
     unit = _common_unit(grid, outputs, layouts)
     blocks = [unit] if grid.size == 0 else _candidates(grid.shape, unit)
     if block is not None:
@@ -272,7 +272,7 @@ def default_chunks(
     return fresh, f"chunks of {chosen}: the input's {held} are unfit for work in blocks"
 
 
-def _common_grid(outputs: Mapping[str, ImageNode | Value]) -> ImageSpec:
+def common_grid(outputs: Mapping[str, ImageNode | Value]) -> ImageSpec:
     """Return the grid that all outputs share, as a spec without leading axes."""
     specs = [
         (name, node.image.spec if isinstance(node, Value) else node.spec)

@@ -12,7 +12,7 @@ import numpy as np
 from numba.core import event
 
 from chunkfilt.engine.graph import Filtered, ImageNode, Node, Source, Value, substitute, topological
-from chunkfilt.engine.plan import Layout, make_plan
+from chunkfilt.engine.plan import Layout, common_grid, make_plan
 from chunkfilt.grid import Blocks, Region
 from chunkfilt.runtime.progress import CompileStarted, Report, silent
 from chunkfilt.runtime.tasks import run_passes
@@ -53,7 +53,12 @@ def load_kernels(outputs: Mapping[str, ImageNode | Value]) -> None:
     with warnings.catch_warnings(), contextlib.suppress(Exception):
         # An image of zeros may be refused (no two levels, say): the run tells of its own image.
         warnings.simplefilter("ignore")
-        plan = make_plan(nodes, layouts, budget=1 << 62, workers=1, base=0, keep=False)
+        # Blocks are those of one pixel, below: here they only need not be chosen, which takes time.
+        shape = common_grid(nodes).shape
+        halves = [-(-n // 2) for n in shape]
+        plan = make_plan(
+            nodes, layouts, budget=1 << 62, workers=1, base=0, block=shape, strip=halves, keep=False
+        )
         steps = [_first_pixel(step) for step in plan.steps]
         run_passes(steps, stores, _Once(), silent)
 
