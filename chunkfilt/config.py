@@ -112,7 +112,9 @@ class Job:
         try:
             refuse_url(part.path)
             path = os.path.normpath(self.folder / part.path)
-            held = open_image(path, part.array, axes=part.axes, spatial=part.spatial)
+            held = open_image(
+                path, part.array, axes=part.axes, spatial=part.spatial, nodata=part.nodata
+            )
         except InputError as error:
             raise self.document.error(str(error), "input", "path") from None
         node: ImageNode = Source(held.spec, held)

@@ -84,12 +84,11 @@ class _Writer:
     def add(self, node: Any) -> None:
         """Write a node as the next step."""
         params, word = _written(node)
+        given = _inputs(node)
         inputs = [
-            self.names[id(one)] if is_image(one) else plain(one)
-            for one in node.inputs
-            if one is not None
+            self.names[id(one)] if is_image(one) else plain(one) for one in given if one is not None
         ]
-        if any(isinstance(one, np.generic) for one in node.inputs):
+        if any(isinstance(one, np.generic) for one in given):
             # YAML's numbers have no dtype of their own; the result's stands in for it.
             params = {**params, "dtype": node.spec.dtype.name}
         name = self.wanted.get(id(node)) or free_name(word, {**self.taken, **self.reserved})
@@ -180,7 +179,12 @@ def _collect(node: Any, order: dict[int, Any]) -> None:
             order.setdefault(id(one), one)
         elif id(one) not in order:
             stack.append((one, True))
-            stack.extend((needed, False) for needed in reversed(one.inputs) if is_image(needed))
+            stack.extend((needed, False) for needed in reversed(_inputs(one)) if is_image(needed))
+
+
+def _inputs(node: Any) -> Sequence[Any]:
+    """Return a node's inputs as they stand in YAML: a composite's own, not its last step's."""
+    return node.inputs if isinstance(node, Source | Crop) else node.written.inputs
 
 
 def _written(node: Any) -> tuple[Any, str]:
@@ -195,11 +199,11 @@ def _written(node: Any) -> tuple[Any, str]:
             elif (start, stop) != (0, spec.shape[axis]):
                 box[name] = [start, stop]
         return box, "crop"
-    declared: Filter = node.filter
+    declared: Filter = node.written.filter
     if registered().get(declared.name) is not declared:
         message = f"the filter {declared.name!r} is not registered: YAML cannot name it"
         raise InputError(message)
-    return declared.dump(node.params), declared.name
+    return declared.dump(node.written.params), declared.name
 
 
 def _input_document(source: Source, relative_to: Path | None) -> Any:
@@ -213,8 +217,11 @@ def _input_document(source: Source, relative_to: Path | None) -> Any:
     if plain == source.spec:
         return path
     names = source.spec.axes
-    return {
+    written = {
         "path": path,
         "axes": list(names),
         "spatial": [names[a] for a in source.spec.spatial],
     }
+    if source.spec.nodata != plain.nodata:
+        written["nodata"] = source.spec.nodata
+    return written

@@ -44,6 +44,13 @@ def _compressor(value: Any) -> Any:
     return value
 
 
+def _number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        message = "must be a number"
+        raise ValueError(message)  # noqa: TRY004 - a parameter's error like the others
+    return value
+
+
 def _names(value: Any) -> Any:
     """Accept axes as one word of letters, or as a list of names."""
     return list(value) if isinstance(value, str) else value
@@ -63,6 +70,8 @@ Names = Annotated[
     BeforeValidator(_names),
     WithJsonSchema({"type": ["string", "array"], "items": {"type": "string"}}),
 ]
+# YAML's integers stay integers: a float would not hold all of them.
+Nodata = Annotated[Any, BeforeValidator(_number), WithJsonSchema({"type": "number"})]
 Range = Annotated[list[int], Field(min_length=2, max_length=2)]
 Lengths = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1, max_length=8)]
 Compressor = Annotated[
@@ -77,6 +86,7 @@ class InputPart(_Part):
     array: str | None = None
     axes: Names | None = None
     spatial: Names | None = None
+    nodata: Nodata | None = None
     region: dict[str, Range] | None = None
     select: dict[str, int] | None = None
 

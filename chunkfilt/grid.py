@@ -96,7 +96,8 @@ class ImageSpec:
 
     `spatial` holds the indices of the axes a filter works along; the others are batch axes.
     `leading` are the axes that a filter added (a Gabor bank's): they have chunks of 1, and every
-    block holds them in full; the rest is the image's *grid*.
+    block holds them in full; the rest is the image's *grid*.  A pixel that equals `nodata` is
+    missing.
     """
 
     shape: tuple[int, ...]
@@ -104,6 +105,7 @@ class ImageSpec:
     axes: tuple[str, ...]
     spatial: tuple[int, ...]
     leading: tuple[int, ...] = ()
+    nodata: float | None = None
 
     def __post_init__(self) -> None:
         # Stored pixels may have the other byte order; everything computed has the machine's.

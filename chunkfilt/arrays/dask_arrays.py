@@ -31,7 +31,7 @@ from chunkfilt.engine.evaluate import chunk_value, compute_box, rows_for
 from chunkfilt.engine.graph import Filtered, Source, Value, is_image, plain_axes
 from chunkfilt.engine.values import join_rows, lay_rows, take_rows
 from chunkfilt.errors import InputError
-from chunkfilt.filters.declare import Filter
+from chunkfilt.filters.declare import Apply, Filter
 from chunkfilt.grid import Halo, ImageSpec, Region, Runs, boxes, merge_runs, run_length
 
 __all__ = ["apply_dask"]
@@ -66,6 +66,8 @@ def apply_dask(declared: Filter, inputs: Sequence[Any], params: Mapping[str, Any
         If a parameter, an input or its dtype does not fit, or chunk sizes are not known.
     """
     given = [_operand(declared, one) for one in inputs]
+    if declared.kind == "composite":
+        return _composite(declared, given, params)
     node = bind(declared, [_source(one) for one in given], params)
     chunks = next(one.chunks for one in given if isinstance(one, da.Array))
     aligned = [_aligned(one, chunks) for one in given]
@@ -73,6 +75,23 @@ def apply_dask(declared: Filter, inputs: Sequence[Any], params: Mapping[str, Any
     if isinstance(node, Value):
         return _value(node, aligned, bounds)
     return _image(node, aligned, bounds)
+
+
+def _composite(declared: Filter, given: Sequence[Any], params: Mapping[str, Any]) -> Any:
+    """Apply a composite step by step; all of it is checked before, on the whole."""
+    bind(declared, [_source(one) for one in given], params)
+    checked = declared.validate(params)
+    first = next(one for one in given if isinstance(one, (da.Array, np.ndarray)))
+    axes = checked.get("axes")
+
+    def take(image: Any, axis: int | str, index: int) -> Any:
+        along = plain_axes(image.ndim).index(axis) if isinstance(axis, str) else axis
+        return image[(slice(None),) * (along % image.ndim) + (index,)]
+
+    ndim = first.ndim if axes is None else len(axes)
+    apply = Apply(checked, apply_dask, take=take, ndim=ndim, dtype=first.dtype)
+    filled = [*given, *[None] * (len(declared.inputs) - len(given))]
+    return declared.expand(filled, checked, apply)
 
 
 def _image(node: Filtered, aligned: Sequence[Any], bounds: Bounds) -> da.Array:
@@ -192,7 +211,11 @@ def _compute(
     grown, shape = tiles.grow(node.halo), node.image.spec.shape
     # A cval that the pixels' dtype cannot hold needs a wider one before it is filled in.
     held = [a if i else a.astype(node.block_dtype, copy=False) for i, a in enumerate(arrays)]
-    blocks = [np.asarray(gather(a, runs, grown, shape, node.mode, node.cval)) for a in held]
+    images = [one for one in node.inputs if is_image(one)]
+    blocks = [
+        np.asarray(gather(a, runs, grown, shape, node.mode, node.cval_of(one)))
+        for one, a in zip(images, held, strict=True)
+    ]
     values = dict(zip(node.values, tables, strict=True))
     whole = _with_leading(node, tiles)
     out = compute_box(node, whole, _operands(node, blocks), values)

@@ -69,6 +69,11 @@ class Image:
         return self.node.spec.ndim
 
     @property
+    def nodata(self) -> float | None:
+        """The value of missing pixels, if there is one."""
+        return self.node.spec.nodata
+
+    @property
     def size(self) -> int:
         """Number of pixels."""
         return self.node.spec.size
@@ -214,6 +219,7 @@ def open_zarr(
     *,
     axes: Sequence[str] | str | None = None,
     spatial: Sequence[str] | str | None = None,
+    nodata: float | None = None,
 ) -> Image:
     """Open an image of a Zarr store; no pixel is read.
 
@@ -229,6 +235,10 @@ def open_zarr(
     spatial : str or sequence of str, optional
         Which axes filters work along, e.g. ``"yx"``; default: those named z, y and x, or all of
         an array without names.
+    nodata : int or float, optional
+        Pixels of this value are missing: they never enter a window's statistics, and the results
+        say in their turn what stands for missing pixels. Default: the array's attribute
+        ``nodata``, which chunkfilt's own outputs have.
 
     Returns
     -------
@@ -246,7 +256,7 @@ def open_zarr(
     >>> cf.open("mosaic.zarr")
     <chunkfilt.Image 100 y x 120 x, uint16, mosaic.zarr>
     """
-    held = open_image(path, array, axes=axes, spatial=spatial)
+    held = open_image(path, array, axes=axes, spatial=spatial, nodata=nodata)
     return Image(Source(held.spec, held))
 
 

@@ -95,12 +95,13 @@ def _words(node: ImageNode | Value) -> str:
     if isinstance(node, Source):
         path = getattr(node.reader, "path", None)
         return brief(Path(path).name, 40) if path else "an array in memory"
-    taken = [_words(n) if is_image(n) else str(n) for n in node.inputs if n is not None]
+    inputs = node.inputs if isinstance(node, Crop) else node.written.inputs
+    taken = [_words(n) if is_image(n) else str(n) for n in inputs if n is not None]
     return f"{_own_word(node)} of {' and '.join(taken)}"
 
 
 def _own_word(node: Any) -> str:
-    return "crop" if isinstance(node, Crop) else str(node.filter.name)
+    return "crop" if isinstance(node, Crop) else str(node.written.filter.name)
 
 
 def storage_options(

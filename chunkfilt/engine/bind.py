@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from chunkfilt.engine.graph import MAX_SPATIAL, Filtered, Operand, Value, is_image
+from chunkfilt.engine.graph import (
+    MAX_SPATIAL,
+    Filtered,
+    Operand,
+    Value,
+    Written,
+    crop,
+    is_image,
+)
+from chunkfilt.engine.missing import block_dtype_of, nodata_of
 from chunkfilt.errors import InputError, ParameterError
-from chunkfilt.filters.declare import Filter
+from chunkfilt.filters.declare import Apply, Filter
 from chunkfilt.grid import ImageSpec
 
 __all__ = ["bind"]
@@ -51,6 +61,8 @@ def bind(
     dtypes = [one.spec.dtype if is_image(one) else one for one in given if one is not None]
     if declared.rules.check is not None:
         _ask(declared, declared.rules.check, resolved, dtypes)
+    if declared.kind == "composite":
+        return _bind_composite(declared, tuple(given), checked, len(spatial))
     common: dict[str, Any] = {
         "filter": declared,
         "params": checked,
@@ -60,6 +72,7 @@ def bind(
         "values": _bind_values(declared, resolved, checked, given, dtypes),
     }
     if declared.kind == "value":
+        _refuse_missing(declared, first)
         return Value(**common, block_dtype=first.dtype)
     halo = [(0, 0)] * first.ndim
     if declared.rules.halo is not None:
@@ -67,18 +80,23 @@ def bind(
             spatial, _ask(declared, declared.rules.halo, resolved), strict=True
         ):
             halo[axis] = around
-    mode = checked.get("mode", "reflect")
-    cval, block_dtype = _edge_value(declared, mode, checked.get("cval", 0.0), first.dtype, halo)
+    mode, cval = checked.get("mode", "reflect"), checked.get("cval", 0.0)
+    if declared.rules.edge is not None:
+        mode, cval = _ask(declared, declared.rules.edge, resolved)
+    cval, block_dtype = _edge_value(declared, mode, cval, first.dtype, halo)
     leading = declared.rules.leading(resolved) if declared.rules.leading else ()
     at = spatial[0] if spatial else first.ndim
     dtype = np.dtype(checked.get("dtype") or _ask(declared, declared.rules.dtype, resolved, dtypes))
     moved = [axis + len(leading) * (axis >= at) for axis in range(first.ndim)]
+    if first.nodata is not None:
+        block_dtype = block_dtype_of(declared, resolved, dtypes, block_dtype)
     spec = ImageSpec(
         (*first.shape[:at], *(n for _, n in leading), *first.shape[at:]),
         dtype,
         _insert_names(first.axes, at, [name for name, _ in leading]),
         tuple(moved[axis] for axis in first.spatial),
         (*(moved[axis] for axis in first.leading), *range(at, at + len(leading))),
+        nodata_of(dtype, [one.spec for one in given if is_image(one)]),
     )
     prepared = _ask(declared, declared.rules.prepare, resolved) if declared.rules.prepare else {}
     return Filtered(
@@ -91,6 +109,31 @@ def bind(
         leading=tuple(leading),
         prepared=prepared,
     )
+
+
+def _bind_composite(
+    declared: Filter, given: tuple[Operand, ...], checked: Mapping[str, Any], ndim: int
+) -> Filtered | Value:
+    """Bind a composite's steps; the last of them remembers what it was written as."""
+    first = next(one for one in given if is_image(one))
+
+    def take(image: Any, axis: int | str, index: int) -> Any:
+        along = _axis_number(declared, image.spec, axis)
+        return crop(image, {along: (index, index + 1)}, [along])
+
+    apply = Apply(checked, bind, take=take, ndim=ndim, dtype=first.spec.dtype)
+    made = declared.expand(given, checked, apply)
+    assert isinstance(made, (Filtered, Value))
+    return replace(made, composite=Written(declared, checked, given))
+
+
+def _refuse_missing(declared: Filter, spec: ImageSpec) -> None:
+    if spec.nodata is not None and "valid" not in declared.given:
+        message = (
+            f"{declared.name} does not leave missing pixels out, and {spec.nodata} stands for "
+            "them in this image: fill them first (fill_gaps)"
+        )
+        raise InputError(message)
 
 
 def _check_inputs(declared: Filter, inputs: Sequence[Operand], given: Sequence[Operand]) -> None:
@@ -136,7 +179,7 @@ def _spatial_axes(
         spatial = spec.spatial
     else:
         spatial = tuple(sorted({_axis_number(declared, spec, axis) for axis in axes}))
-    if declared.kind != "neighbourhood":
+    if declared.kind != "neighbourhood" and "mode" not in declared.model.model_fields:
         return spatial
     if not 1 <= len(spatial) <= MAX_SPATIAL:
         message = (

@@ -30,6 +30,7 @@ from chunkfilt.engine.graph import (
     is_image,
     topological,
 )
+from chunkfilt.engine.missing import mark_missing, omitted
 from chunkfilt.engine.values import combine_rows, row_numbers, take_rows
 from chunkfilt.grid import Region, Runs, boxes, merge_runs, run_length
 
@@ -181,17 +182,23 @@ def compute_box(
     ]
     merged = node.filter.kind == "pointwise"
     arguments = [_merge(one) if merged and isinstance(one, np.ndarray) else one for one in flat]
+    arguments, told = omitted(node, arguments)
     given = {
         "origin_px": tuple(core_start[a] for a in node.spatial),
+        "shape_px": tuple(node.image.spec.shape[a] for a in node.spatial),
         "result": node.spec.dtype,
         **node.prepared,
         **values,
+        **told,
     }
     chosen = {name: given.get(name) for name in node.filter.given}
     own = {name: getattr(node.resolved, name) for name in node.filter.own}
     with np.errstate(all="ignore"):
         out = node.filter.function(*arguments, **own, **chosen)
     spatial_shape = [core_shape[a] for a in node.spatial]
+    if node.spec.nodata is not None:
+        lead = [n for _, n in node.leading]
+        out = mark_missing(node, out.reshape([len(out), *lead, *spatial_shape]), flat)
     out = out.reshape([*batch_shape, *(n for _, n in node.leading), *spatial_shape])
     return cast(_from_block(out, node), node.spec.dtype)
 
@@ -307,7 +314,7 @@ def _input_block(
     data = patch.data
     if node.block_dtype != one.spec.dtype and one is node.image and node.mode == "constant":
         data = data.astype(node.block_dtype)
-    return gather(data, patch.runs, grown, shape, node.mode, node.cval)
+    return gather(data, patch.runs, grown, shape, node.mode, node.cval_of(one))
 
 
 def _value_patch(

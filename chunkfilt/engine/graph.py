@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import SimpleNamespace
-from typing import Any, Protocol, TypeGuard
+from typing import Any, NamedTuple, Protocol, TypeGuard
 
 import numpy as np
 
@@ -31,6 +31,7 @@ __all__ = [
     "Reader",
     "Source",
     "Value",
+    "Written",
     "behind",
     "crop",
     "crop_named",
@@ -91,6 +92,14 @@ class Crop:
         ]
 
 
+class Written(NamedTuple):
+    """A composite as its user wrote it, on the node of its last step."""
+
+    filter: Filter
+    params: Mapping[str, Any]
+    inputs: tuple[Operand, ...]
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class _Bound:
     """A filter with its parameters checked and its inputs named."""
@@ -101,6 +110,12 @@ class _Bound:
     inputs: tuple[Operand, ...]
     spatial: tuple[int, ...]
     values: Mapping[str, Value] = field(default_factory=dict)
+    composite: Written | None = None
+
+    @property
+    def written(self) -> Written:
+        """The filter, parameters and inputs as they stand in YAML."""
+        return self.composite or Written(self.filter, self.params, self.inputs)
 
     @property
     def image(self) -> ImageNode:
@@ -130,6 +145,10 @@ class Filtered(_Bound):
     leading: tuple[tuple[str, int], ...] = ()
     prepared: Mapping[str, Any] = field(default_factory=dict)
 
+    def cval_of(self, one: ImageNode) -> Any:
+        """Return what lies beyond an input's edge; a further input is a mask, and true there."""
+        return self.cval if one is self.image else one.spec.dtype.type(1)
+
     @property
     def lead_at(self) -> int:
         """Where the leading axes stand in the output: before the first spatial axis."""
@@ -138,6 +157,22 @@ class Filtered(_Bound):
     def strip(self, runs: Sequence[Any]) -> list[Any]:
         """Return per-axis things of the output without those of the leading axes."""
         return [*runs[: self.lead_at], *runs[self.lead_at + len(self.leading) :]]
+
+    @property
+    def mask(self) -> ImageNode | None:
+        """The image that says which pixels count."""
+        held = self.inputs[-1] if self.filter.rules.omits else None
+        return held if held is not None and is_image(held) else None
+
+    @property
+    def omits(self) -> bool:
+        """Whether pixels may be left out: of these parameters and inputs, whatever the pixels."""
+        rule = self.filter.rules.omits
+        if not rule:
+            return False
+        by_nan = rule == "always" or self.params.get("nan_policy") == "omit"
+        nan = by_nan and self.image.spec.dtype.kind == "f"
+        return nan or self.image.spec.nodata is not None or self.mask is not None
 
     @cached_property
     def tile(self) -> tuple[int, ...]:
@@ -237,6 +272,7 @@ def crop(
             tuple(spec.axes[a] for a in kept),
             tuple(kept.index(a) for a in spec.spatial if a in kept),
             tuple(kept.index(a) for a in spec.leading if a in kept),
+            spec.nodata,
         ),
         (node,),
         start,

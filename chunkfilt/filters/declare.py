@@ -5,8 +5,11 @@ The decorator reads the function's signature:
 * positional parameters are the input blocks: the first is the image, those with the default
   ``None`` are optional further images;
 * keyword parameters with an annotation are the filter's own parameters, in YAML and Python alike;
-* keyword parameters without annotation and default are given by the engine: ``origin_px``,
-  ``result`` (the dtype the node must have), and whatever ``values=`` and ``prepare=`` name.
+* keyword parameters without annotation and default are given by the engine: ``origin_px`` and
+  ``shape_px`` (the core's first pixel and the image's pixels along the spatial axes), ``result``
+  (the dtype the node must have), whatever ``values=`` and ``prepare=`` name, and with ``omits=``
+  ``valid`` (True where a pixel of the block counts, None where all do) and ``missing`` (what to
+  give where no pixel of a window counts, in the block's dtype).
 
 The rules (``halo=``, ``dtype=``, ...) are pure functions of the parameters, seen as the
 attributes of `p` (per-axis ones expanded, ``p.ndim`` spatial axes), and of the input dtypes.
@@ -27,12 +30,24 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from chunkfilt.errors import InputError, ParameterError, nearest
-from chunkfilt.filters.params import Axes, DType, Mode, PerAxis, Scope, expand, plain, problem
+from chunkfilt.filters.params import (
+    Axes,
+    DType,
+    Mode,
+    NanPolicy,
+    PerAxis,
+    Scope,
+    expand,
+    plain,
+    problem,
+)
 from chunkfilt.grid import Halo
 from chunkfilt.kernels import real_dtype
 
 __all__ = [
+    "Apply",
     "Filter",
+    "composite_filter",
     "find_filter",
     "image_filter",
     "load_plugins",
@@ -42,7 +57,8 @@ __all__ = [
     "value_filter",
 ]
 
-Kind = Literal["neighbourhood", "pointwise", "value"]
+Kind = Literal["neighbourhood", "pointwise", "value", "composite"]
+Omits = bool | Literal["always"]
 _REGISTRY: dict[str, Filter] = {}
 
 
@@ -75,9 +91,50 @@ class Rules:
     check: Callable[[SimpleNamespace, Sequence[np.dtype]], None] | None = None
     combine: Callable[[Any, Any], Any] = _add
     finalize: Callable[[Any, SimpleNamespace], Any] | None = None
+    edge: Callable[[SimpleNamespace], tuple[str, float]] | None = None
+    omits: Omits = False
     selection: bool = False
-    mode: str = "reflect"
+    mode: str | None = "reflect"
     version: int = 1
+
+
+class Apply:
+    """What a composite binds its steps with: ``apply(filter, *images, **params)``.
+
+    A step is given the composite's `mode`, `cval`, `axes` and `nan_policy`, where it takes them
+    and is not given its own.
+
+    Attributes
+    ----------
+    ndim : int
+        Number of spatial axes.
+    dtype : numpy.dtype
+        Of the first image.
+    take : callable
+        ``take(image, axis, index)`` gives one index along an axis, by name or number, without
+        that axis.
+    """
+
+    _SHARED = ("mode", "cval", "axes", "nan_policy")
+
+    def __init__(
+        self,
+        params: Mapping[str, Any],
+        step: Callable[[Filter, Sequence[Any], dict[str, Any]], Any],
+        *,
+        take: Callable[[Any, int | str, int], Any],
+        ndim: int,
+        dtype: np.dtype,
+    ) -> None:
+        self._params = {key: params[key] for key in self._SHARED if key in params}
+        self._step, self.take, self.ndim, self.dtype = step, take, ndim, dtype
+
+    def __call__(self, declared: Any, *images: Any, **params: Any) -> Any:
+        """Return the step's result on images or numbers."""
+        wanted: Filter = declared.filter
+        fields = wanted.model.model_fields
+        shared = {key: held for key, held in self._params.items() if key in fields}
+        return self._step(wanted, images, {**shared, **params})
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +159,8 @@ class Filter:
         held = getattr(module, self.function.__name__, None)
         if self.function.__module__ != "__main__" and getattr(held, "filter", held) is self:
             return _by_reference, (self.function.__module__, self.function.__name__)
-        return _declare, (self.function, self.kind, self.rules, self.name, False)
+        axes = "axes" in self.model.model_fields
+        return _declare, (self.function, self.kind, self.rules, self.name, False, axes)
 
     @property
     def filter(self) -> Filter:
@@ -162,6 +220,27 @@ class Filter:
                 raise ParameterError(message, name)
         return resolved
 
+    def expand(self, inputs: Sequence[Any], params: Mapping[str, Any], apply: Apply) -> Any:
+        """Return what a composite's steps make of its inputs; `params` are validated ones.
+
+        Raises
+        ------
+        ParameterError
+            If a step refuses what it is given; the message names the composite.
+        """
+        own = {name: params[name] for name in self.own}
+        try:
+            made = self.function(*inputs, **own, apply=apply)
+            if params.get("dtype") is not None:
+                made = apply(find_filter("cast"), made, dtype=params["dtype"])
+        except ParameterError as error:
+            message = f"{self.name}: {str(error).partition(': ')[2] or error}"
+            raise ParameterError(message, error.parameter) from None
+        except ValueError as error:
+            message = f"{self.name}: {error}"
+            raise ParameterError(message) from None
+        return made
+
     def dump(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the parameters that differ from their defaults, as they stand in YAML."""
         fields = self.model.model_fields
@@ -186,6 +265,8 @@ def image_filter(
     cost: Callable[[SimpleNamespace, Mapping[str, Any]], float] | None = None,
     tile: Callable[[SimpleNamespace, Mapping[str, Any]], tuple[int, ...] | None] | None = None,
     check: Callable[[SimpleNamespace, Sequence[np.dtype]], None] | None = None,
+    edge: Callable[[SimpleNamespace], tuple[str, float]] | None = None,
+    omits: Omits = False,
     selection: bool = False,
     mode: str = "reflect",
     version: int = 1,
@@ -218,6 +299,12 @@ def image_filter(
         begins where a tile does, and ends where one does or where the image ends.
     check : callable, optional
         ``check(p, dtypes)`` raises ``ValueError`` where parameters do not go together.
+    edge : callable, optional
+        ``edge(p)`` gives ``(mode, cval)``; the filter then takes neither from its user.
+    omits : bool or 'always', default False
+        The kernel can leave pixels out: the filter takes ``nan_policy`` and, last, an optional
+        image ``mask``.  With ``'always'`` NaN is always left out, and missing pixels are what the
+        filter is about: those of the input may come out with a value.
     selection : bool, default False
         The result holds input pixels, so ``cval`` must be representable in the input's dtype.
     mode : str, default "reflect"
@@ -242,12 +329,54 @@ def image_filter(
         cost=cost,
         tile=tile,
         check=check,
+        edge=edge,
+        omits=omits,
         selection=selection,
         mode=mode,
         version=version,
     )
     kind: Kind = "pointwise" if halo is None else "neighbourhood"
     return lambda function: _declare(function, kind, rules, name or function.__name__, True)
+
+
+def composite_filter(
+    *,
+    check: Callable[[SimpleNamespace, Sequence[np.dtype]], None] | None = None,
+    omits: bool = False,
+    pointwise: bool = False,
+    mode: str | None = "reflect",
+    version: int = 1,
+    name: str | None = None,
+) -> Callable[[Callable[..., Any]], Filter]:
+    """Declare a filter written with other filters; the edge is extended at each of its steps.
+
+    The decorated function takes images and parameters as a kernel does, and ``apply`` (an
+    `Apply`): ``return apply(dilation, apply(erosion, image, size=size), size=size)``.  What it
+    returns is the last step's result.
+
+    Parameters
+    ----------
+    check : callable, optional
+        As in `image_filter`.
+    omits : bool, default False
+        The steps take ``nan_policy``.
+    pointwise : bool, default False
+        No step has a neighbourhood: the filter takes no ``mode``, ``cval`` and ``axes``.
+    mode : str or None, default "reflect"
+        The default mode; None where the filter takes neither ``mode`` nor ``cval``.
+    version, name
+        As in `image_filter`.
+
+    Returns
+    -------
+    callable
+        The decorator.
+    """
+    rules = Rules(check=check, omits=omits, mode=None if pointwise else mode, version=version)
+    kind: Kind = "composite"
+    return lambda function: _declare(
+        function, kind, rules, name or function.__name__, True, axes=not pointwise
+    )
 
 
 def value_filter(
@@ -321,7 +450,12 @@ def find_filter(name: str) -> Filter:
 
 
 def _declare(
-    function: Callable[..., Any], kind: Kind, rules: Rules, name: str, register: bool
+    function: Callable[..., Any],
+    kind: Kind,
+    rules: Rules,
+    name: str,
+    register: bool,
+    axes: bool = True,
 ) -> Filter:
     signature = inspect.signature(function, eval_str=True)
     inputs: list[str] = []
@@ -338,7 +472,9 @@ def _declare(
             default = ... if parameter.default is inspect.Parameter.empty else parameter.default
             fields[parameter.name] = (parameter.annotation, default)
     own = tuple(fields)
-    for key, field in _shared(kind, rules).items():
+    if rules.omits and kind != "composite" and "mask" not in inputs:
+        inputs.append("mask")
+    for key, field in _shared(kind, rules, axes).items():
         fields.setdefault(key, field)
     model = create_model(
         name,
@@ -365,13 +501,15 @@ def _declare(
     return declared
 
 
-def _shared(kind: Kind, rules: Rules) -> dict[str, Any]:
+def _shared(kind: Kind, rules: Rules, axes: bool) -> dict[str, Any]:
     """Return the parameters that filters of a kind have in common."""
     shared: dict[str, Any] = {}
-    if kind == "neighbourhood":
+    if kind in ("neighbourhood", "composite") and rules.edge is None and rules.mode is not None:
         shared["mode"] = (Mode, rules.mode)
         shared["cval"] = (float, 0.0)
-    if kind != "pointwise" or rules.values is not None:
+    if rules.omits is True:
+        shared["nan_policy"] = (NanPolicy, "propagate")
+    if axes and (kind != "pointwise" or rules.values is not None):
         shared["axes"] = (Axes | None, None)
     if kind == "value" or rules.values is not None:
         shared["scope"] = (Scope, "batch")

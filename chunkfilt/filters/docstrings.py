@@ -18,6 +18,17 @@ SHARED_DOCS = {
         "cval : float, default 0.0",
         "The value beyond the edge under ``mode='constant'``.",
     ),
+    "nan_policy": (
+        "nan_policy : {'propagate', 'omit'}, default 'propagate'",
+        (
+            "'propagate': a NaN reaches the pixels whose window holds it. 'omit': the pixels that "
+            "are not NaN count; where none is, the result is NaN."
+        ),
+    ),
+    "mask": (
+        "mask : image, optional",
+        "Only pixels where it is not 0 count.",
+    ),
     "axes": (
         "axes : int, str or sequence of them, optional",
         (
@@ -45,10 +56,12 @@ def full_docstring(declared: Filter) -> str:
     text = inspect.getdoc(declared.function) or declared.name
     own = inspect.signature(declared.function).parameters
     added = []
-    for name, field in declared.model.model_fields.items():
+    fields = declared.model.model_fields
+    for name in (*declared.inputs, *fields):
         if name in SHARED_DOCS and name not in own:
             head, body = SHARED_DOCS[name]
-            added.append(head.replace("{default!r}", repr(field.default)))
+            default = fields[name].default if name in fields else None
+            added.append(head.replace("{default!r}", repr(default)))
             added.append(textwrap.indent(textwrap.fill(body, 92), "    "))
     head, separator, tail = text.partition("\nReturns\n")
     return f"{head.rstrip()}\n" + "\n".join(added) + f"\n{separator}{tail}" if separator else text

@@ -30,6 +30,7 @@ __all__ = [
     "DType",
     "Footprint",
     "Mode",
+    "NanPolicy",
     "NonNegative",
     "Order",
     "Origin",
@@ -109,6 +110,7 @@ Ddof = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Scope = Literal["batch", "all"]
+NanPolicy = Literal["propagate", "omit"]
 Mode = Annotated[
     Literal["reflect", "mirror", "nearest", "constant", "wrap"],
     BeforeValidator(lambda mode: mode_name(mode) if isinstance(mode, str) else mode),

@@ -36,9 +36,9 @@ def record(outputs: Mapping[str, Node], document: Mapping[str, Any] | None) -> d
     order = topological(outputs.values())
     readers = [node.reader for node in order if isinstance(node, Source)]
     images = [reader for reader in readers if isinstance(reader, ZarrImage)]
-    filters = {
-        n.filter.name: n.filter.rules.version for n in order if isinstance(n, Filtered | Value)
-    }
+    bound = [node for node in order if isinstance(node, Filtered | Value)]
+    used = [one for node in bound for one in (node.filter, node.written.filter)]
+    filters = {one.name: one.rules.version for one in used}
     return {
         "finished": False,
         "job": document,

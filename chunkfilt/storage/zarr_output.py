@@ -16,6 +16,7 @@ from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
 from chunkfilt.errors import StorageError, nearest
 from chunkfilt.grid import ImageSpec, write_unit
+from chunkfilt.storage.nodata import nodata_text
 from chunkfilt.storage.zarr_store import (
     ZarrImage,
     is_store,
@@ -205,6 +206,9 @@ def create_output(
     made = {}
     for name, layout in arrays.items():
         place = path / name if group else path
+        own: dict[str, Any] = {} if group else dict(attributes)
+        if layout.spec.nodata is not None:
+            own["nodata"] = nodata_text(layout.spec.nodata)
         with pipeline():
             array = zarr.create_array(
                 str(place),
@@ -213,9 +217,10 @@ def create_output(
                 chunks=layout.chunks,
                 shards=layout.shards,
                 compressors=layout.compressor,
-                fill_value=0,
+                # A chunk of nothing but missing pixels needs no file.
+                fill_value=0 if layout.spec.nodata is None else layout.spec.nodata,
                 dimension_names=list(layout.spec.axes),
-                attributes=None if group else dict(attributes),
+                attributes=own,
                 zarr_format=3,
             )
         made[name] = ZarrImage(

@@ -14,7 +14,7 @@ import re
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
 from chunkfilt.errors import RunError, StorageError, UnfinishedWarning, nearest
 from chunkfilt.grid import ImageSpec, Region, write_unit
+from chunkfilt.storage.nodata import nodata_of
 from chunkfilt.words import brief
 
 __all__ = [
@@ -161,6 +162,7 @@ def open_image(
     *,
     axes: Sequence[str] | None = None,
     spatial: Sequence[str] | None = None,
+    nodata: float | None = None,
 ) -> ZarrImage:
     """Open one array of a Zarr store; no pixel is read.
 
@@ -173,11 +175,14 @@ def open_image(
     axes, spatial : sequence of str, optional
         Names of all axes, and which of them are spatial. Default: the store's dimension names,
         with z, y and x spatial; without names, all axes are spatial.
+    nodata : number, optional
+        The value of missing pixels. Default: the array's attribute ``nodata``, if it has one.
 
     Raises
     ------
     StorageError
-        If the path is missing, is no Zarr store, or holds no such array.
+        If the path is missing, is no Zarr store, or holds no such array, or no pixel of it could
+        be `nodata`.
     """
     place = _store_path(path)
     held = _open_any(place)
@@ -188,7 +193,7 @@ def open_image(
     elif array is not None:
         message = f"{place} is an array, not a group: leave array={array!r} out"
         raise StorageError(message)
-    spec = _spec(held, place, axes, spatial)
+    spec = replace(_spec(held, place, axes, spatial), nodata=nodata_of(held, place, nodata))
     image = ZarrImage(
         path=str(place),
         spec=spec,
