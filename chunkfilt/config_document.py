@@ -217,7 +217,7 @@ def _input_document(source: Source, relative_to: Path | None) -> Any:
     if plain == source.spec:
         return path
     names = source.spec.axes
-    written = {
+    written: dict[str, Any] = {
         "path": path,
         "axes": list(names),
         "spatial": [names[a] for a in source.spec.spatial],

@@ -58,6 +58,7 @@ def bind(
     first = next(node for node in given if is_image(node)).spec
     spatial = _spatial_axes(declared, first, checked.get("axes"))
     resolved = declared.resolve(checked, len(spatial))
+    resolved.shape_px = tuple(first.shape[axis] for axis in spatial)
     dtypes = [one.spec.dtype if is_image(one) else one for one in given if one is not None]
     if declared.rules.check is not None:
         _ask(declared, declared.rules.check, resolved, dtypes)

@@ -266,6 +266,11 @@ class Costing:
         swept = [value for one in sweeps for value in one.values]
         local = dict.fromkeys(v.filter.name for v in self.depths if v not in swept)
         told = [f"{name} within each block: a block holds whole images" for name in local]
+        nodes = dict.fromkeys(n for one in sweeps for n in one.needed.nodes)
+        filtered = [node for node in nodes if isinstance(node, Filtered)]
+        # How a filter is going to compute what it was asked for, if it has a choice.
+        how = [(n.written.filter.name, n.prepared["how"]) for n in filtered if "how" in n.prepared]
+        told += dict.fromkeys(f"{name}: {way}" for name, way in how)
         kept = [node for one in sweeps for node in one.keeps]
         told += [
             f"{node.filter.name} kept on disk for the later passes: cheaper than computing it again"

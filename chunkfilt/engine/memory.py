@@ -119,6 +119,11 @@ def _kernel_bytes(node: Node, runs: Sequence[Runs]) -> int:
     if node.filter.kind == "neighbourhood":
         block = math.prod(grown) * node.block_dtype.itemsize
         needed = block + max(block - pixels_of(runs) * node.spec.dtype.itemsize, 0)
+    if node.omits:
+        # Which pixels count, and what that was gathered from.
+        needed += 3 * math.prod(grown)
+    elif node.image.spec.nodata is not None:
+        needed += math.prod(grown) * node.block_dtype.itemsize
     core = (math.prod(own[a] for a in node.batch), *(own[a] for a in node.spatial))
     if node.filter.rules.memory is not None:
         needed += node.filter.rules.memory(node.resolved, core, node.block_dtype)

@@ -12,7 +12,8 @@ The decorator reads the function's signature:
   give where no pixel of a window counts, in the block's dtype).
 
 The rules (``halo=``, ``dtype=``, ...) are pure functions of the parameters, seen as the
-attributes of `p` (per-axis ones expanded, ``p.ndim`` spatial axes), and of the input dtypes.
+attributes of `p` (per-axis ones expanded, ``p.ndim`` spatial axes, the image's ``p.shape_px``
+pixels along them), and of the input dtypes.
 """
 
 from __future__ import annotations

@@ -86,15 +86,19 @@ class Case:
     def modes(self):
         """The modes the filter takes; one without meaning where it takes none."""
         every = ("reflect", "mirror", "nearest", "constant", "wrap")
-        return every if self.filter.kind == "neighbourhood" else (None,)
+        return every if "mode" in self.filter.model.model_fields else (None,)
 
     def images(self, shape, dtype, seed=0):
         """Return as many images as the filter needs."""
         rng = np.random.default_rng(seed)
         count = len(self.filter.inputs) if self.masked else self.filter.required
         images = [(rng.random(shape) * 200).astype(dtype) for _ in range(count)]
+        if self.name.startswith("binary_"):
+            images[0] *= rng.random(shape) > 0.5
         if self.masked:
             images[-1] = rng.random(shape) > 0.2
+        if self.params.get("nan_policy") == "omit" and images[0].dtype.kind == "f":
+            images[0][rng.random(shape) < 0.2] = np.nan
         return images
 
     def parameters(self, ndim):
@@ -113,7 +117,7 @@ class Case:
             for a in images
         ]
         given = {**self.parameters(len(spatial)), **more}
-        if mode is not None:
+        if mode is not None and self.modes != (None,):
             given["mode"] = mode
         return bind(self.filter, sources, given)
 
@@ -200,13 +204,15 @@ def cases_of(held):
     """Return a filter's cases: its examples, windows of every make, and with a mask."""
     examples = EXAMPLES.get(held.name, [{}])
     cases = [Case(held, example) for example in examples]
-    if held.kind == "neighbourhood" and {"size", "origin"} <= set(held.own):
+    if {"size", "origin"} <= set(held.own):
         cases += [Case(held, {"size": 4}), Case(held, {"size": 5, "origin": 2})]
         cases += [Case(held, {"size": 4, "origin": -2})]
     if "footprint" in held.own:
         cases.append(Case(held, {"footprint": "crooked"}))
     if held.required < len(held.inputs):
         cases += [Case(held, example, masked=True) for example in examples]
+    if "nan_policy" in held.model.model_fields:
+        cases.append(Case(held, {**examples[0], "nan_policy": "omit"}))
     return cases
 
 
@@ -216,8 +222,8 @@ def pytest_generate_tests(metafunc):
     if "declared" in metafunc.fixturenames:
         metafunc.parametrize("declared", list(filters.values()), ids=list(filters))
     kinds = {
-        "case": ("neighbourhood", "pointwise", "value"),
-        "image_case": ("neighbourhood", "pointwise"),
+        "case": ("neighbourhood", "pointwise", "composite", "value"),
+        "image_case": ("neighbourhood", "pointwise", "composite"),
         "window_case": ("neighbourhood",),
         "value_case": ("value",),
     }

@@ -113,7 +113,7 @@ def test_the_halo_is_enough_and_no_more(window_case):
         rounding = 1e-6 if max(node.tile) > 1 else 0.0
         at = shape[axis] // 2
         changed = np.zeros(before.shape[out], bool)
-        for value in (1e6, -1e6):
+        for value in (1e6, -1e6, 0.0):
             other = [a.copy() for a in images]
             np.moveaxis(other[0], axis, 0)[at] = value
             after = whole(window_case.bind(other, mode="nearest"))
@@ -247,6 +247,8 @@ def test_images_without_pixels(case, shape):
 
 def test_an_image_of_one_pixel(case, compute, same):
     for dtype in case.dtypes:
+        if not case.accepts((1, 1), dtype):
+            continue
         images = [np.array([[7]], dtype) for _ in case.images((1, 1), dtype)]
         for mode in case.modes:
             node = case.bind(images, None, mode)
