@@ -68,6 +68,7 @@ class Job:
 
     document: Document
     input: InputPart
+    images: Mapping[str, InputPart]
     steps: Sequence[Step]
     output: OutputPart
     run: RunPart
@@ -81,14 +82,15 @@ class Job:
         ConfigError
             If anything does not fit, with line and column.
         """
-        nodes: dict[str, ImageNode | Value] = {SOURCE: self._source()}
+        nodes: dict[str, ImageNode | Value] = {SOURCE: self._source(self.input, "input")}
+        for name, part in self.images.items():
+            nodes[name] = self._source(part, "images", name)
         image = last = SOURCE
         for number, step in enumerate(self.steps):
             name = step.name or free_name(step.filter, nodes)
             if name in nodes:
-                raise self.document.error(
-                    f"the name {name!r} is taken by an earlier step", "steps", number, "name"
-                )
+                message = f"the name {name!r} is taken by an earlier step or image"
+                raise self.document.error(message, "steps", number, "name")
             nodes[name] = self._bind(number, step, nodes, image)
             last = name
             # A value is no image: the step after it goes on from the image before it.
@@ -107,8 +109,7 @@ class Job:
             nodes,
         )
 
-    def _source(self) -> ImageNode:
-        part = self.input
+    def _source(self, part: InputPart, *where: str) -> ImageNode:
         try:
             refuse_url(part.path)
             path = os.path.normpath(self.folder / part.path)
@@ -116,13 +117,13 @@ class Job:
                 path, part.array, axes=part.axes, spatial=part.spatial, nodata=part.nodata
             )
         except InputError as error:
-            raise self.document.error(str(error), "input", "path") from None
+            raise self.document.error(str(error), *where, "path") from None
         node: ImageNode = Source(held.spec, held)
         for word, ranges in (("region", part.region), ("select", part.select)):
             try:
                 node = crop_named(node, ranges) if ranges else node
             except InputError as error:
-                raise self.document.error(str(error), "input", word) from None
+                raise self.document.error(str(error), *where, word) from None
         return node
 
     def _bind(
@@ -151,7 +152,9 @@ class Job:
     def _known(self, name: str, nodes: Mapping[str, Any], *path: Any) -> str:
         if name not in nodes:
             known = ", ".join(nodes)
-            message = f"no step is called {name!r}{nearest(name, nodes)}; there are {known}"
+            message = (
+                f"no step or image is called {name!r}{nearest(name, nodes)}; there are {known}"
+            )
             raise self.document.error(message, *path)
         return name
 
@@ -213,7 +216,7 @@ def check_job(document: Document, folder: Path) -> Job:
     data = document.data
     if not isinstance(data, dict):
         raise document.error("a job is a mapping with version, input, steps and output")
-    parts = ("version", "input", "steps", "output", "run")
+    parts = ("version", "input", "images", "steps", "output", "run")
     for key in data:
         if key not in parts:
             known = ", ".join(parts)
@@ -234,6 +237,7 @@ def check_job(document: Document, folder: Path) -> Job:
     return Job(
         document,
         _part(InputPart, short["input"], document, "input"),
+        _images(data.get("images"), document),
         [_step(one, number, document) for number, one in enumerate(steps)],
         _part(OutputPart, short["output"], document, "output"),
         _part(RunPart, run, document, "run"),
@@ -241,10 +245,29 @@ def check_job(document: Document, folder: Path) -> Job:
     )
 
 
-def _part(model: type[Any], data: Any, document: Document, key: str) -> Any:
+def _images(written: Any, document: Document) -> dict[str, InputPart]:
+    """Check the further images of a job, by name."""
+    if written is None:
+        return {}
+    if not isinstance(written, dict):
+        message = f"images must be a mapping of names to inputs, got {shown(written)}"
+        raise document.error(message, "images")
+    for name in written:
+        try:
+            check_name(name)
+        except ValueError as error:
+            raise document.error(f"images: {error}", "images") from None
+    return {
+        name: _part(InputPart, _short(one), document, "images", name)
+        for name, one in written.items()
+    }
+
+
+def _part(model: type[Any], data: Any, document: Document, *where: str) -> Any:
+    key = ".".join(where)
     if not isinstance(data, dict):
         message = f"{key} must be a mapping, got {shown(data)}"
-        raise document.error(message, key)
+        raise document.error(message, *where)
     try:
         return model(**{str(k): v for k, v in data.items()})
     except ValidationError as error:
@@ -266,7 +289,7 @@ def _part(model: type[Any], data: Any, document: Document, key: str) -> Any:
             )
         else:
             message = f"{key}.{'.'.join(map(str, path))} {problem(first)}"
-        raise document.error(message, key, *path) from None
+        raise document.error(message, *where, *path) from None
 
 
 def _flat_keys(data: Mapping[Any, Any]) -> set[Any]:

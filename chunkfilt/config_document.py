@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def to_document(
     Raises
     ------
     InputError
-        If the graph cannot be written: several inputs, images in memory, unregistered filters.
+        If the graph cannot be written: images in memory, unregistered filters.
     """
     order: dict[int, Any] = {}
     for name, node in outputs.items():
@@ -48,23 +49,24 @@ def to_document(
                 raise InputError(str(error)) from None
         _collect(node, order)
     sources = [node for node in order.values() if isinstance(node, Source)]
-    paths = {getattr(node.reader, "path", None) for node in sources}
-    if len(paths) != 1 or None in paths:
-        message = "a YAML job has one stored image as its input; this graph has " + (
-            "images in memory" if None in paths else f"{len(paths)}: {sorted(map(str, paths))}"
-        )
+    if not all(isinstance(node.reader, ZarrImage) for node in sources):
+        message = "a YAML job reads stored images; this graph has images in memory: save them first"
         raise InputError(message)
-    if any(node.spec != sources[0].spec for node in sources):
-        message = f"a YAML job opens its input once; this graph opens {paths.pop()} in two ways"
-        raise InputError(message)
-    writer = _Writer(outputs, sources)
+    names = _source_names(sources, outputs)
+    writer = _Writer(outputs, names)
     for node in order.values():
         if not isinstance(node, Source):
             writer.add(node)
     saved = [writer.alias(node, name) for name, node in outputs.items()]
+    further = {
+        names[id(one)]: _input_document(one, relative_to)
+        for one in sources
+        if names[id(one)] != SOURCE
+    }
     return {
         "version": VERSION,
         "input": _input_document(sources[0], relative_to),
+        **({"images": further} if further else {}),
         "steps": writer.steps,
         "output": {"path": path, "save": saved if group else saved[0]},
     }
@@ -73,12 +75,14 @@ def to_document(
 class _Writer:
     """Writes nodes down as steps, with no more names and inputs than a reader needs."""
 
-    def __init__(self, outputs: Mapping[str, ImageNode | Value], sources: Sequence[Source]) -> None:
+    def __init__(
+        self, outputs: Mapping[str, ImageNode | Value], sources: Mapping[int, str]
+    ) -> None:
         self.steps: list[dict[str, Any]] = []
-        self.names: dict[int, str] = {id(source): SOURCE for source in sources}
+        self.names = dict(sources)
         self.wanted = {id(node): name for name, node in reversed(list(outputs.items())) if name}
         self.reserved = dict.fromkeys(outputs)
-        self.taken: dict[str, None] = {SOURCE: None}
+        self.taken: dict[str, None] = dict.fromkeys((SOURCE, *sources.values()))
         self.before = SOURCE
 
     def add(self, node: Any) -> None:
@@ -119,6 +123,20 @@ class _Writer:
         self.steps.append(entry)
 
 
+def _source_names(sources: Sequence[Source], taken: Mapping[str, Any]) -> dict[int, str]:
+    """Return the name of every source: the first is the job's input, others by their files."""
+    held: dict[Any, str] = {}
+    names: dict[int, str] = {}
+    for one in sources:
+        path = Path(getattr(one.reader, "path", ""))
+        key = (path, one.spec)
+        if key not in held:
+            word = re.sub(r"\W", "_", path.stem).strip("_") or "image"
+            held[key] = free_name(word, dict.fromkeys([*taken, *held.values()])) if held else SOURCE
+        names[id(one)] = held[key]
+    return names
+
+
 def job_schema() -> dict[str, Any]:
     """Return the JSON Schema of a job, for editors."""
     steps: list[dict[str, Any]] = []
@@ -149,6 +167,12 @@ def job_schema() -> dict[str, Any]:
         "properties": {
             "version": {"const": VERSION},
             "input": {"oneOf": [{"type": "string"}, InputPart.model_json_schema()]},
+            "images": {
+                "type": "object",
+                "additionalProperties": {
+                    "oneOf": [{"type": "string"}, InputPart.model_json_schema()]
+                },
+            },
             "steps": {
                 "type": "array",
                 "items": {

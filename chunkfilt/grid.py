@@ -110,6 +110,9 @@ class ImageSpec:
     def __post_init__(self) -> None:
         # Stored pixels may have the other byte order; everything computed has the machine's.
         object.__setattr__(self, "dtype", np.dtype(self.dtype).newbyteorder("="))
+        if self.nodata is not None and math.isnan(self.nodata):
+            # One NaN for all: specs that have it are equal.
+            object.__setattr__(self, "nodata", math.nan)
 
     @property
     def grid(self) -> tuple[int, ...]:

@@ -41,7 +41,7 @@ WHOLE = [
     ("version: true\ninput: in.zarr\nsteps: [mean]" + TAIL, 1, 1, ["version must be 1", "True"]),
     ("version: '1'\ninput: in.zarr\nsteps: [mean]" + TAIL, 1, 1, ["version must be 1", "'1'"]),
     (TOP + "stesp: [mean]" + TAIL, 3, 1, ["'stesp'", "did you mean 'steps'"]),
-    (TOP + "steps: [mean]\nworkers: 3" + TAIL, 4, 1, ["'workers'", "version, input, steps"]),
+    (TOP + "steps: [mean]\nworkers: 3" + TAIL, 4, 1, ["'workers'", "version, input, images"]),
     (TOP + "steps: [mean]\n3: 4" + TAIL, 4, 1, ["unknown key 3"]),
     (TOP + "steps: mean" + TAIL, 3, 1, ["steps must be a list"]),
     (TOP + "steps: {mean: {}}" + TAIL, 3, 1, ["steps must be a list"]),
@@ -103,7 +103,7 @@ STEPS = [
     ("equalize_hist: {nbins: 0}", 21, ["nbins must be >= 1"]),
 ]
 AROUND = [
-    ("{mean: {}, input: nope}", ["no step is called 'nope'", "there are source, median"]),
+    ("{mean: {}, input: nope}", ["no step or image is called 'nope'", "there are source, median"]),
     ("{mean: {}, input: media}", ["did you mean 'median'"]),
     ("{mean: {}, input: true}", ["input must be a step's name, a number"]),
     ("{mean: {}, input: {a: 1}}", ["input must be a step's name"]),
@@ -115,7 +115,7 @@ AROUND = [
     ("{crop: {y: [0, 3]}, input: 3}", ["crop"]),
     ("{crop: {y: [0, 3]}, input: []}", ["crop"]),
     ("{crop: {y: [0, 3]}, input: [source, median]}", ["crop"]),
-    ("{mean: {}, input: mean}", ["no step is called 'mean'"]),
+    ("{mean: {}, input: mean}", ["no step or image is called 'mean'"]),
     ("{mean: {}, name: median}", ["the name 'median' is taken"]),
     ("{mean: {}, name: source}", ["name must be", "none of source", "got 'source'"]),
     ("{mean: {}, name: a/b}", ["name must be a word", "'a/b'"]),
@@ -126,7 +126,7 @@ AROUND = [
     ("{mean: {}, inputs: source}", ["inputs"]),
 ]
 PLACES = [
-    ("{path: x, save: nope}", ["no step is called 'nope'"]),
+    ("{path: x, save: nope}", ["no step or image is called 'nope'"]),
     ("{path: x, save: [mean, maen]}", ["did you mean 'mean'"]),
     ("{path: x, save: []}", ["save"]),
     ("{path: x, save: 3}", ["save"]),

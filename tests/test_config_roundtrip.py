@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import chunkfilt as cf
 from chunkfilt.documents import parse_yaml
+from chunkfilt.engine.graph import Source
 from chunkfilt.errors import InputError
 
 SHAPE = (2, 13, 17)
@@ -179,10 +180,28 @@ def test_paths_are_relative_to_the_file(stack, tmp_path, monkeypatch):
     assert cf.from_yaml("sub/job.yaml").shape == SHAPE
 
 
-def test_what_yaml_cannot_hold(stack, tmp_path, make_store, make_pixels):
-    other = make_store(tmp_path / "other.zarr", make_pixels(SHAPE))
-    with pytest.raises(InputError, match=r"one stored image as its input.*2"):
-        cf.to_yaml(cf.add(cf.open(stack), cf.open(other)))
+def test_several_images(stack, tmp_path, make_store, make_pixels):
+    other = make_store(tmp_path / "a mask.zarr", make_pixels(SHAPE))
+    image, mask = cf.open(stack), cf.open(other)
+    made = {
+        "m": cf.equalize_hist(image, mask),
+        # Opened otherwise, it is another image.
+        "s": cf.add(cf.open(other), cf.open(other, nodata=7)),
+    }
+    text = cf.to_yaml(made, tmp_path / "job.yaml")
+    data = parse_yaml(text.encode(), "t").data
+    assert data["images"]["a_mask"] == "a mask.zarr"
+    assert data["images"]["a_mask_2"]["nodata"] == 7
+    again = cf.from_yaml(tmp_path / "job.yaml")
+    for name, image in made.items():
+        np.testing.assert_array_equal(again[name].compute(), image.compute())
+
+
+def test_what_yaml_cannot_hold(stack):
+    in_memory = cf.open(stack)
+    in_memory.node = Source(in_memory.node.spec, None)
+    with pytest.raises(InputError, match="images in memory: save them first"):
+        cf.to_yaml(cf.mean(in_memory))
 
     @cf.image_filter(name="_unregistered")
     def doubled(block):
