@@ -174,29 +174,22 @@ def filters(
     name: Annotated[str | None, typer.Argument(help="A filter, for all about it.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the filters, or show one filter's parameters."""
-    from chunkfilt.arrays.public import functions
-    from chunkfilt.filters.declare import find_filter, load_plugins, registered
+    """List the filters by family, or show all about one."""
+    from chunkfilt.arrays.catalogue import entry, families, page
 
-    load_plugins()
     if name is not None:
-        declared = find_filter(name)
-        if as_json:
-            print(json.dumps(declared.model.model_json_schema(), indent=2))
-            return
-        signature = getattr(functions()[name], "__signature__", "")
-        print(f"{name}{signature}\n\n{functions()[name].__doc__}")
+        print(json.dumps(entry(name), indent=2) if as_json else page(name))
         return
-    listed = {
-        one: ((declared.function.__doc__ or "").splitlines()[0], declared.kind)
-        for one, declared in registered().items()
-    }
+    found = families()
     if as_json:
-        print(json.dumps({one: summary for one, (summary, _) in listed.items()}, indent=2))
+        print(json.dumps(found, indent=2))
         return
-    width = max(map(len, listed))
-    for one, (summary, kind) in listed.items():
-        print(f"{one:<{width}}  {summary}" + (" (a value)" if kind == "value" else ""))
+    width = max(len(one) for listed in found.values() for one in listed)
+    for number, (family, listed) in enumerate(found.items()):
+        print(f"{chr(10) * (number > 0)}{family}")
+        for one, told in listed.items():
+            print(f"  {one:<{width}}  {told}")
+    print("\nchunkfilt filters NAME shows a filter's parameters, formula and examples.")
 
 
 @app.command()
