@@ -233,8 +233,9 @@ class Costing:
                 if sum(terms.values()) > sum(peak.values()):
                     peak, where = terms, step
             chunk = max(chunk, *(chunk_bytes(source) for source in one.sources), 0)
-        # Two chunks at a time, each laid out by itself and compressed.
-        peak["codec buffers"] = 4 * chunk
+        # Two chunks at a time, each laid out by itself and compressed, and what the allocator keeps
+        # of such for every thread.
+        peak["codec buffers"] = 6 * chunk
         tables = sum(table_bytes(value) for value in swept)
         scaled = {name: int(size * self.workers * _SLACK) for name, size in peak.items()}
         # The values themselves, and the partials of the blocks that are under way.
