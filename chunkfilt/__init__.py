@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Image": "chunkfilt.arrays.image",
     "LazyValue": "chunkfilt.arrays.image",
+    "allow_code": "chunkfilt.filters.generic",
     "ball": "chunkfilt.filters.footprints",
     "disk": "chunkfilt.filters.footprints",
     "ellipse": "chunkfilt.filters.footprints",

@@ -44,6 +44,9 @@ Scheduler = Annotated[
 Workers = Annotated[int | None, typer.Option(help="Tasks at the same time; default all cores.")]
 Memory = Annotated[str | None, typer.Option(help="Budget per process, e.g. '2 GiB'.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AllowCode = Annotated[
+    bool, typer.Option("--allow-code", help="Let the job name functions, which are run.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
 
 
@@ -56,9 +59,11 @@ def run(
     workers: Workers = None,
     memory: Memory = None,
     overwrite: Overwrite = False,
+    allow_code: AllowCode = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a job: filter the input block by block and store the result."""
+    _permit(allow_code)
     asked = _changes(changes, scheduler, workers, memory, overwrite)
     if dry_run:
         _show_plan(job, asked, as_json, check=True)
@@ -85,9 +90,11 @@ def plan(
     scheduler: Scheduler = None,
     workers: Workers = None,
     memory: Memory = None,
+    allow_code: AllowCode = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what a job would do: passes, blocks, bytes, peak memory."""
+    _permit(allow_code)
     _show_plan(job, _changes(changes, scheduler, workers, memory, False), as_json)
 
 
@@ -102,8 +109,10 @@ def apply(
     memory: Memory = None,
     workers: Workers = None,
     overwrite: Overwrite = False,
+    allow_code: AllowCode = False,
 ) -> None:
     """Apply one filter: chunkfilt apply gaussian in.zarr out.zarr --sigma 2"""
+    _permit(allow_code)
     from chunkfilt.arrays.api import open as open_image
     from chunkfilt.arrays.public import functions
     from chunkfilt.filters.declare import find_filter
@@ -204,8 +213,10 @@ def preview(
     whole: Annotated[
         bool | None, typer.Option("--whole/--window", help="The whole, from a coarse level.")
     ] = None,
+    allow_code: AllowCode = False,
 ) -> None:
     """Write a picture of a store, or of what a job would give, as PNG."""
+    _permit(allow_code)
     from chunkfilt.arrays import api
     from chunkfilt.arrays.job import picture_of
     from chunkfilt.storage.zarr_store import local_path
@@ -258,6 +269,13 @@ def demo(
 
     for name, path in make_demo(folder, shape=(size, size)).items():
         print(f"{name}: {path}")
+
+
+def _permit(allowed: bool) -> None:
+    if allowed:
+        from chunkfilt.filters.generic import allow_code_always
+
+        allow_code_always()
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from chunkfilt.engine.bind import bind
 from chunkfilt.engine.graph import ImageNode, Source, Value, crop_named, is_image
 from chunkfilt.errors import InputError, ParameterError, nearest
 from chunkfilt.filters.declare import find_filter
-from chunkfilt.filters.params import problem
+from chunkfilt.filters.params import paths_from, problem
 from chunkfilt.runtime.executors import SCHEDULERS
 from chunkfilt.runtime.layout import OutputOptions
 from chunkfilt.runtime.run import RunOptions
@@ -143,7 +143,8 @@ class Job:
         try:
             if step.filter == "crop":
                 return crop_named(inputs[0], step.params)
-            return bind(find_filter(step.filter), inputs, step.params)
+            with paths_from(self.folder):
+                return bind(find_filter(step.filter), inputs, step.params)
         except InputError as error:
             parameter = error.parameter if isinstance(error, ParameterError) else None
             path = (*where, step.filter, parameter) if parameter else (*where, step.filter)
@@ -234,11 +235,13 @@ def check_job(document: Document, folder: Path) -> Job:
         raise document.error(message, "steps")
     short = {key: _short(data[key]) for key in ("input", "output")}
     run = {} if data.get("run") is None else data["run"]
+    with paths_from(folder):
+        checked = [_step(one, number, document) for number, one in enumerate(steps)]
     return Job(
         document,
         _part(InputPart, short["input"], document, "input"),
         _images(data.get("images"), document),
-        [_step(one, number, document) for number, one in enumerate(steps)],
+        checked,
         _part(OutputPart, short["output"], document, "output"),
         _part(RunPart, run, document, "run"),
         folder,

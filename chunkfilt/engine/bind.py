@@ -129,7 +129,7 @@ def _bind_composite(
 
 
 def _refuse_missing(declared: Filter, spec: ImageSpec) -> None:
-    if spec.nodata is not None and "valid" not in declared.given:
+    if spec.nodata is not None and "mask" not in declared.inputs:
         message = (
             f"{declared.name} does not leave missing pixels out, and {spec.nodata} stands for "
             "them in this image: fill them first (fill_gaps)"
@@ -212,7 +212,8 @@ def _bind_values(
 ) -> dict[str, Value]:
     if declared.rules.values is None:
         return {}
-    shared = {"axes": checked["axes"], "scope": checked["scope"]}
+    words = ("axes", "scope", "nan_policy")
+    shared = {word: checked[word] for word in words if word in checked}
     bound: dict[str, Value] = {}
     for name, (wanted, params) in declared.rules.values(resolved, dtypes).items():
         node = bind(wanted.filter, given[: len(wanted.filter.inputs)], {**params, **shared})

@@ -30,7 +30,7 @@ from chunkfilt.engine.graph import (
     is_image,
     topological,
 )
-from chunkfilt.engine.missing import mark_missing, omitted
+from chunkfilt.engine.missing import counted, mark_missing, omitted
 from chunkfilt.engine.values import combine_rows, row_numbers, take_rows
 from chunkfilt.grid import Region, Runs, boxes, merge_runs, run_length
 
@@ -214,7 +214,7 @@ def chunk_value(node: Value, blocks: Sequence[Any], values: Mapping[str, Any]) -
     own = {name: getattr(node.resolved, name) for name in node.filter.own}
     chosen = {name: values.get(name) for name in node.filter.given}
     with np.errstate(all="ignore"):
-        partial = node.filter.function(*flat, **own, **chosen)
+        partial = node.filter.function(*counted(node, flat), **own, **chosen)
     return partial if node.per_batch else combine_rows(partial, node.filter.rules.combine)
 
 

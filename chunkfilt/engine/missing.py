@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from chunkfilt.engine.graph import Filtered, is_image
+from chunkfilt.engine.graph import Filtered, Value, is_image
 from chunkfilt.errors import InputError
 from chunkfilt.filters.declare import Filter
 from chunkfilt.grid import ImageSpec
 from chunkfilt.kernels import real_dtype
 
-__all__ = ["block_dtype_of", "mark_missing", "nodata_of", "omitted"]
+__all__ = ["block_dtype_of", "counted", "mark_missing", "nodata_of", "omitted"]
 
 
 def nodata_of(dtype: np.dtype, images: Sequence[ImageSpec]) -> float | None:
@@ -99,6 +99,21 @@ def omitted(node: Filtered, blocks: Sequence[Any]) -> tuple[list[Any], dict[str,
     elif block.dtype.kind == "f":
         missing = block.dtype.type(np.nan)
     return kept, {"valid": _valid(node, block, blocks[-1]), "missing": missing}
+
+
+def counted(node: Value, blocks: Sequence[Any]) -> list[Any]:
+    """Return the blocks of a value, its mask such that missing pixels do not count."""
+    image = node.image.spec
+    by_nan = node.params.get("nan_policy") == "omit" and image.dtype.kind == "f"
+    if not by_nan and image.nodata is None:
+        return list(blocks)
+    block, place = blocks[node.inputs.index(node.image)], node.filter.inputs.index("mask")
+    valid = ~_equals(block, image.nodata) if image.nodata is not None else np.ones(1, bool)
+    if by_nan:
+        valid = valid & ~np.isnan(block)
+    if blocks[place] is not None:
+        valid = valid & (blocks[place] != 0)
+    return [*blocks[:place], valid, *blocks[place + 1 :]]
 
 
 def mark_missing(node: Filtered, out: np.ndarray, blocks: Sequence[Any]) -> np.ndarray:

@@ -475,7 +475,9 @@ def _declare(
     own = tuple(fields)
     if rules.omits and kind != "composite" and "mask" not in inputs:
         inputs.append("mask")
-    for key, field in _shared(kind, rules, axes).items():
+    # What takes a mask of the pixels to count can leave out the missing ones, too.
+    whole = "mask" in inputs and (kind == "value" or rules.values is not None)
+    for key, field in _shared(kind, rules, axes, omits=whole or rules.omits is True).items():
         fields.setdefault(key, field)
     model = create_model(
         name,
@@ -502,13 +504,13 @@ def _declare(
     return declared
 
 
-def _shared(kind: Kind, rules: Rules, axes: bool) -> dict[str, Any]:
+def _shared(kind: Kind, rules: Rules, axes: bool, omits: bool) -> dict[str, Any]:
     """Return the parameters that filters of a kind have in common."""
     shared: dict[str, Any] = {}
     if kind in ("neighbourhood", "composite") and rules.edge is None and rules.mode is not None:
         shared["mode"] = (Mode, rules.mode)
         shared["cval"] = (float, 0.0)
-    if rules.omits is True:
+    if omits:
         shared["nan_policy"] = (NanPolicy, "propagate")
     if axes and (kind != "pointwise" or rules.values is not None):
         shared["axes"] = (Axes | None, None)

@@ -22,7 +22,7 @@ SHARED_DOCS = {
         "nan_policy : {'propagate', 'omit'}, default 'propagate'",
         (
             "'propagate': a NaN reaches the pixels whose window holds it. 'omit': the pixels that "
-            "are not NaN count; where none is, the result is NaN."
+            "are not NaN count; a pixel with none of them in its window is NaN."
         ),
     ),
     "mask": (

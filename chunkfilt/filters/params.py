@@ -6,7 +6,10 @@ one per spatial axis; the length is checked when the filter meets an image.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -39,7 +42,27 @@ __all__ = [
     "Scope",
     "Sigma",
     "WindowSize",
+    "full_path",
+    "paths_from",
 ]
+
+
+_FOLDER: ContextVar[Path | None] = ContextVar("chunkfilt_folder", default=None)
+
+
+@contextlib.contextmanager
+def paths_from(folder: Path) -> Iterator[None]:
+    """Take relative paths among parameters from a folder: a job's own."""
+    token = _FOLDER.set(folder)
+    try:
+        yield
+    finally:
+        _FOLDER.reset(token)
+
+
+def full_path(path: str) -> Path:
+    """Return the path of a file that a parameter names."""
+    return (_FOLDER.get() or Path()) / path
 
 
 class PerAxis:
