@@ -63,7 +63,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run a job: filter the input block by block and store the result."""
-    _permit(allow_code)
+    _permit(allow_code, job.parent)
     asked = _changes(changes, scheduler, workers, memory, overwrite)
     if dry_run:
         _show_plan(job, asked, as_json, check=True)
@@ -94,7 +94,7 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Show what a job would do: passes, blocks, bytes, peak memory."""
-    _permit(allow_code)
+    _permit(allow_code, job.parent)
     _show_plan(job, _changes(changes, scheduler, workers, memory, False), as_json)
 
 
@@ -112,7 +112,7 @@ def apply(
     allow_code: AllowCode = False,
 ) -> None:
     """Apply one filter: chunkfilt apply gaussian in.zarr out.zarr --sigma 2"""
-    _permit(allow_code)
+    _permit(allow_code, Path())
     from chunkfilt.arrays.api import open as open_image
     from chunkfilt.arrays.public import functions
     from chunkfilt.filters.declare import find_filter
@@ -216,7 +216,7 @@ def preview(
     allow_code: AllowCode = False,
 ) -> None:
     """Write a picture of a store, or of what a job would give, as PNG."""
-    _permit(allow_code)
+    _permit(allow_code, path.parent)
     from chunkfilt.arrays import api
     from chunkfilt.arrays.job import picture_of
     from chunkfilt.storage.zarr_store import local_path
@@ -271,8 +271,10 @@ def demo(
         print(f"{name}: {path}")
 
 
-def _permit(allowed: bool) -> None:
+def _permit(allowed: bool, folder: Path) -> None:
+    """Let jobs name functions, also those of modules beside the job."""
     if allowed:
+        sys.path.insert(0, str(folder.absolute()))
         from chunkfilt.filters.generic import allow_code_always
 
         allow_code_always()

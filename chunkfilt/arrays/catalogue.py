@@ -18,12 +18,15 @@ from chunkfilt.engine.evaluate import demand
 from chunkfilt.engine.graph import Source, Value, plain_axes
 from chunkfilt.errors import InputError
 from chunkfilt.filters.declare import Filter, find_filter, load_plugins, registered
+from chunkfilt.filters.generic import allow_code
 from chunkfilt.grid import ImageSpec
 
 __all__ = ["entry", "example_of", "families", "page"]
 
 # Large enough that no window of an example reaches the edge from the middle.
 _SIDE = 1 << 14
+_AROUND = "{} before and {} after"
+_NOTHING = _AROUND.format(0, 0)
 _DTYPES = ("bool", "uint8", "int16", "uint16", "int32", "float32", "float64")
 
 
@@ -139,12 +142,17 @@ def _bound(declared: Filter, params: Mapping[str, Any], dtype: str) -> Any:
 
     Two axes come first: most images have them.
     """
-    for ndim in (2, 3, 1):
-        spec = ImageSpec((_SIDE,) * ndim, np.dtype(dtype), plain_axes(ndim), tuple(range(ndim)))
+    shapes = {2: (_SIDE,) * 2, 3: (_SIDE,) * 3, 1: (_SIDE,), 4: (3, _SIDE, _SIDE)}
+    for ndim, shape in shapes.items():
+        # The last one is an image with channels.
+        axes = ("c", "y", "x") if ndim > len(shape) else plain_axes(ndim)
+        spatial = tuple(i for i, n in enumerate(shape) if n == _SIDE)
+        spec = ImageSpec(shape, np.dtype(dtype), axes, spatial)
         given = {key: value for key, value in params.items() if key != "axes"}
         count = declared.required
         try:
-            return bind(declared, [Source(spec, None) for _ in range(count)], given)  # type: ignore[arg-type]
+            with allow_code():
+                return bind(declared, [Source(spec, None) for _ in range(count)], given)  # type: ignore[arg-type]
         except InputError:
             continue
     return None
@@ -161,12 +169,14 @@ def _reads(declared: Filter, params: Mapping[str, Any]) -> str:
     said: dict[str, list[str]] = {}
     order, runs = demand({node: [((middle, middle + 1),)] * node.spec.ndim})
     source = next(one for one in order if isinstance(one, Source))
-    for axis, along in zip(source.spec.axes, runs[id(source)], strict=True):
+    for axis, along, n in zip(source.spec.axes, runs[id(source)], source.spec.shape, strict=True):
+        if n != _SIDE:
+            continue
         before, after = middle - along[0][0], along[-1][1] - middle - 1
-        said.setdefault(f"{before} before and {after} after", []).append(axis)
+        said.setdefault(_AROUND.format(before, after), []).append(axis)
     if any(isinstance(one, Value) for one in order):
         return "Every pixel of the image, once for its values; then the pixel itself."
-    if not any(along[0] != (middle, middle + 1) for along in runs[id(source)]):
+    if set(said) <= {_NOTHING}:
         return "The pixel itself."
     around = ", ".join(f"{words} along {' and '.join(along)}" for words, along in said.items())
     return f"Pixels around each, with the parameters of the example: {around}."

@@ -196,7 +196,7 @@ def compute_box(
     with np.errstate(all="ignore"):
         out = node.filter.function(*arguments, **own, **chosen)
     spatial_shape = [core_shape[a] for a in node.spatial]
-    if node.spec.nodata is not None:
+    if any(is_image(one) and one.spec.nodata is not None for one in node.inputs):
         lead = [n for _, n in node.leading]
         out = mark_missing(node, out.reshape([len(out), *lead, *spatial_shape]), flat)
     out = out.reshape([*batch_shape, *(n for _, n in node.leading), *spatial_shape])

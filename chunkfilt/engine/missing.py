@@ -127,6 +127,9 @@ def mark_missing(node: Filtered, out: np.ndarray, blocks: Sequence[Any]) -> np.n
         The inputs over core and halo, ``(batch, *spatial)``, before `omitted`.
     """
     value = node.spec.nodata
+    if value is None and out.dtype.kind == "b":
+        # What is missing fulfils no condition.
+        value = 0
     if value is None or node.filter.rules.omits == "always":
         return out
     gone = np.isnan(out) if out.dtype.kind == "f" else np.zeros(out.shape, bool)

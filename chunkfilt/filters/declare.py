@@ -29,6 +29,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic_core import PydanticSerializationError
 
 from chunkfilt.errors import InputError, ParameterError, nearest
 from chunkfilt.filters.params import (
@@ -246,7 +247,11 @@ class Filter:
         """Return the parameters that differ from their defaults, as they stand in YAML."""
         fields = self.model.model_fields
         model = self.model.model_construct(**params)
-        written = model.model_dump(mode="json", warnings=False)
+        try:
+            written = model.model_dump(mode="json", warnings=False)
+        except PydanticSerializationError as error:
+            message = f"{self.name}: {error.__cause__ or error}"
+            raise InputError(message) from None
         defaults = self.model.model_construct().model_dump(mode="json", warnings=False)
         return {
             name: written[name]
@@ -463,9 +468,11 @@ def _declare(
     required = 0
     given: list[str] = []
     fields: dict[str, Any] = {}
+    # A kernel calls its first input `block`; its user gives an image.
+    unnamed = "image" not in signature.parameters
     for parameter in signature.parameters.values():
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
-            inputs.append("image" if not inputs else parameter.name)
+            inputs.append("image" if unnamed and not inputs else parameter.name)
             required += parameter.default is inspect.Parameter.empty
         elif parameter.annotation is inspect.Parameter.empty:
             given.append(parameter.name)

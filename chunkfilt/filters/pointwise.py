@@ -1,211 +1,32 @@
-"""Pixel by pixel: arithmetic of images and numbers, and casts."""
+"""Pixel by pixel: limits, casts, and the choice between images."""
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import PlainValidator, WithJsonSchema
 
+from chunkfilt.filters.arithmetic import check_numbers, promoted
 from chunkfilt.filters.declare import image_filter, same
 from chunkfilt.filters.params import DType
 
-__all__ = ["abs", "add", "cast", "clip", "divide", "multiply", "subtract"]
+__all__ = ["cast", "clip", "mask", "where"]
 
 
-def _promoted(p: SimpleNamespace, dtypes: Any) -> np.dtype:
-    return np.result_type(*dtypes)
+def _number(value: Any) -> int | float:
+    # An int stays one: as a float it would lose digits of 64-bit pixels.
+    if isinstance(value, (int, float)):
+        return int(value) if isinstance(value, bool) else value
+    message = "must be a number"
+    raise ValueError(message)
 
 
-def _quotient(p: SimpleNamespace, dtypes: Any) -> np.dtype:
-    """Return NumPy's dtype of a true division."""
-    samples = [np.ones((), one) if isinstance(one, np.dtype) else _real(one) for one in dtypes]
-    return np.true_divide(*samples).dtype
-
-
-def _real(operand: Any) -> Any:
-    """Return an int as a float: a quotient is one, and an int may not fit the image's dtype."""
-    return float(operand) if type(operand) is int else operand
-
-
-def _check_numbers(p: SimpleNamespace, dtypes: Any) -> None:
-    """Refuse an int that the calculation's dtype cannot hold, as NumPy does."""
-    wide = np.result_type(*dtypes, *([] if p.dtype is None else [p.dtype]))
-    for number in dtypes:
-        if type(number) is not int or wide.kind not in "iu":
-            continue
-        limits = np.iinfo(wide)
-        if not limits.min <= number <= limits.max:
-            message = f"{number} does not fit {wide.name}: give a wider dtype="
-            raise ValueError(message)
-
-
-def _check_signed(p: SimpleNamespace, dtypes: Any) -> None:
-    _check_numbers(p, dtypes)
-    if np.result_type(*dtypes, *([] if p.dtype is None else [p.dtype])).kind == "b":
-        message = "cannot subtract booleans: give dtype='int8', or cast them first"
-        raise ValueError(message)
-
-
-def _calculate(operation: Any, a: Any, b: Any, result: np.dtype) -> np.ndarray:
-    """Compute in a dtype that holds operands and result: uint16 - uint16 as int32 is signed."""
-    wide = np.result_type(*(x if np.isscalar(x) else x.dtype for x in (a, b)), result)
-    out: np.ndarray = operation(a, b, dtype=wide)
-    return out
-
-
-@image_filter(dtype=_promoted, check=_check_numbers)
-def add(block: np.ndarray, other: Any, *, result) -> np.ndarray:
-    """Add two images, or an image and a number.
-
-    ``image + other``, with NumPy's dtype promotion; unsigned integers wrap as NumPy's do unless
-    `dtype` is wider. Reference: ``numpy.add``.
-
-    Parameters
-    ----------
-    image, other : image or number
-        Two images of one shape, or one of them a number.
-
-    Returns
-    -------
-    image
-        Same shape; NumPy's result dtype, or `dtype`.
-
-    Raises
-    ------
-    InputError
-        If the shapes differ, or a number does not fit.
-
-    Examples
-    --------
-    >>> import numpy as np, chunkfilt as cf
-    >>> cf.add(np.array([1, 2]), 3)
-    array([4, 5])
-    """
-    return _calculate(np.add, block, other, result)
-
-
-@image_filter(dtype=_promoted, check=_check_signed)
-def subtract(block: np.ndarray, other: Any, *, result) -> np.ndarray:
-    """Subtract an image or a number from another.
-
-    ``image - other``, with NumPy's dtype promotion; unsigned integers wrap as NumPy's do unless
-    `dtype` is signed or float. Reference: ``numpy.subtract``.
-
-    Parameters
-    ----------
-    image, other : image or number
-        Two images of one shape, or one of them a number.
-
-    Returns
-    -------
-    image
-        Same shape; NumPy's result dtype, or `dtype`.
-
-    Raises
-    ------
-    InputError
-        If the shapes differ, or a number does not fit.
-
-    Examples
-    --------
-    >>> import numpy as np, chunkfilt as cf
-    >>> cf.subtract(np.array([1, 2], "uint8"), np.array([2, 2], "uint8"), dtype="int16")
-    array([-1,  0], dtype=int16)
-    """
-    return _calculate(np.subtract, block, other, result)
-
-
-@image_filter(dtype=_promoted, check=_check_numbers)
-def multiply(block: np.ndarray, other: Any, *, result) -> np.ndarray:
-    """Multiply two images, or an image by a number.
-
-    ``image * other``, with NumPy's dtype promotion; integers wrap as NumPy's do unless `dtype`
-    is wider. Reference: ``numpy.multiply``.
-
-    Parameters
-    ----------
-    image, other : image or number
-        Two images of one shape, or one of them a number.
-
-    Returns
-    -------
-    image
-        Same shape; NumPy's result dtype, or `dtype`.
-
-    Raises
-    ------
-    InputError
-        If the shapes differ, or a number does not fit.
-
-    Examples
-    --------
-    >>> import numpy as np, chunkfilt as cf
-    >>> cf.multiply(np.array([1.0, 2.0]), 2)
-    array([2., 4.])
-    """
-    return _calculate(np.multiply, block, other, result)
-
-
-@image_filter(dtype=_quotient)
-def divide(block: np.ndarray, other: Any) -> np.ndarray:
-    """Divide an image or a number by another.
-
-    ``image / other``, the true quotient, with NumPy's dtype promotion; a division by zero gives
-    an infinity or NaN. Reference: ``numpy.true_divide``.
-
-    Parameters
-    ----------
-    image, other : image or number
-        Two images of one shape, or one of them a number.
-
-    Returns
-    -------
-    image
-        Same shape; NumPy's result dtype, or `dtype`.
-
-    Raises
-    ------
-    InputError
-        If the shapes differ, or a number does not fit.
-
-    Examples
-    --------
-    >>> import numpy as np, chunkfilt as cf
-    >>> cf.divide(np.array([1, 2]), 4)
-    array([0.25, 0.5 ])
-    """
-    return np.asarray(np.true_divide(_real(block), _real(other)))
-
-
-@image_filter(dtype=same)
-def abs(block: np.ndarray) -> np.ndarray:  # noqa: A001 - the field's name for it
-    """Take the absolute value of every pixel.
-
-    Reference: ``numpy.abs`` (the most negative integer stays itself).
-
-    Parameters
-    ----------
-    image : image
-        Bool, integer or float, any shape.
-
-    Returns
-    -------
-    image
-        Same shape and dtype.
-
-    Raises
-    ------
-    ParameterError
-        If a parameter is unknown.
-
-    Examples
-    --------
-    >>> import numpy as np, chunkfilt as cf
-    >>> cf.abs(np.array([-1, 2]))
-    array([1, 2])
-    """
-    return np.abs(block)
+Fill = Annotated[
+    float, PlainValidator(_number), WithJsonSchema({"type": ["number", "string", "boolean"]})
+]
 
 
 def _limits(p: SimpleNamespace, dtypes: Any) -> None:
@@ -305,3 +126,135 @@ def cast(block: np.ndarray, *, dtype: DType) -> np.ndarray:
     array([  0,   2, 255], dtype=uint8)
     """
     return block
+
+
+def _choose(condition: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return pixels of `first` where the condition is not zero, else of `second`, of one dtype.
+
+    What `numpy.where` gives, by masking bits: its branches take ten times as long where the
+    condition changes from pixel to pixel.
+    """
+    bits = np.dtype(f"u{first.dtype.itemsize}")
+    kept = np.negative((condition != 0).view(np.uint8).astype(bits))
+    kept &= np.bitwise_xor(first.view(bits), second.view(bits))
+    kept ^= second.view(bits)
+    return kept.view(first.dtype)
+
+
+def _memory(p: SimpleNamespace, core: tuple[int, ...], dtype: np.dtype) -> int:
+    """Return the bytes of the condition as bool, and of two images as wide as can be."""
+    return 17 * math.prod(core)
+
+
+def _choice(p: SimpleNamespace, dtypes: Any) -> np.dtype:
+    return promoted(p, dtypes[1:])
+
+
+def _check_choice(p: SimpleNamespace, dtypes: Any) -> None:
+    if not isinstance(dtypes[0], np.dtype):
+        message = f"the condition must be an image, got {dtypes[0]!r}"
+        raise ValueError(message)  # noqa: TRY004 - a parameter's error like the others
+    check_numbers(p, dtypes[1:])
+
+
+@image_filter(dtype=_choice, check=_check_choice, memory=_memory)
+def where(condition: np.ndarray, image: Any, other: Any, *, result) -> np.ndarray:
+    """Choose between two images or numbers, pixel by pixel.
+
+    ``image`` where the condition is not zero (a NaN is not zero), ``other`` elsewhere, with
+    NumPy's dtype promotion. Reference: ``numpy.where``.
+
+    Parameters
+    ----------
+    condition : image
+        Usually what a comparison gives, but any image will do.
+    image, other : image or number
+        Images of the condition's shape, or numbers.
+
+    Returns
+    -------
+    image
+        Same shape; NumPy's result dtype of `image` and `other`, or `dtype`.
+
+    Raises
+    ------
+    InputError
+        If the shapes differ, the condition is a number, or a number does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np, chunkfilt as cf
+    >>> x = np.array([-2, 0, 5])
+    >>> cf.where(cf.less(x, 0), 0, x)
+    array([0, 0, 5])
+    """
+    operands = (image, other)
+    wide = np.result_type(*(x if np.isscalar(x) else x.dtype for x in operands), result)
+    first, second = (np.asarray(x, dtype=wide) for x in operands)
+    return _choose(condition, first, second)
+
+
+def _check_mask(p: SimpleNamespace, dtypes: Any) -> None:
+    for name, one in zip(("image", "mask"), dtypes, strict=True):
+        if not isinstance(one, np.dtype):
+            message = f"{name} must be an image, got {one!r}: numbers go with where"
+            raise ValueError(message)  # noqa: TRY004 - a parameter's error like the others
+    wanted = np.dtype(p.dtype or dtypes[0])
+    if p.value is not None and not _fits(p.value, wanted):
+        message = f"value must be representable as {wanted.name}, got {p.value!r}: give a dtype="
+        raise ValueError(message)
+
+
+def _fits(value: float, dtype: np.dtype) -> bool:
+    if dtype.kind == "f":
+        return not math.isfinite(value) or abs(value) <= float(np.finfo(dtype).max)
+    limits = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return limits[0] <= value <= limits[1] and value == int(value)
+
+
+def _widened(block: np.ndarray, result: np.dtype) -> np.ndarray:
+    """Return the pixels in a dtype that holds them and whatever the result can hold."""
+    wide = np.result_type(block.dtype, result)
+    if wide.kind == "f" and block.dtype.kind in "iu" and result.kind in "iu":
+        # int64 and uint64 have no integer dtype in common: here what does not fit saturates.
+        block, wide = np.clip(block, 0, np.iinfo(np.int64).max), result
+    return block.astype(wide, copy=False)
+
+
+@image_filter(dtype=same, check=_check_mask, memory=_memory)
+def mask(block: np.ndarray, mask: Any, *, value: Fill | None = None, result) -> np.ndarray:
+    """Give one value to the pixels that a mask leaves out.
+
+    ``image`` where the mask is not zero, ``value`` where it is. Reference: ``numpy.where``.
+
+    Parameters
+    ----------
+    image : image
+        Bool, integer or float, any shape.
+    mask : image
+        Of the same shape; zero (False) leaves a pixel out.
+    value : int or float, optional
+        What pixels left out get; must be representable in the result's dtype. Default NaN for
+        floats, 0 for integers, False for bool. With ``dtype="float32"`` an image of integers
+        takes NaN as well.
+
+    Returns
+    -------
+    image
+        Same shape and dtype, or `dtype`.
+
+    Raises
+    ------
+    InputError
+        If the shapes differ, the mask is a number, or `value` does not fit the dtype.
+
+    Examples
+    --------
+    >>> import numpy as np, chunkfilt as cf
+    >>> x = np.array([1.0, 2.0, 3.0])
+    >>> cf.mask(x, cf.greater(x, 1.5))
+    array([nan,  2.,  3.])
+    """
+    pixels = _widened(block, result)
+    blank = np.nan if result.kind == "f" else 0
+    return _choose(mask, pixels, np.asarray(blank if value is None else value, pixels.dtype))

@@ -31,11 +31,14 @@ def compiling_told(report: Report) -> Iterator[None]:
 def load_kernels(outputs: Mapping[str, ImageNode | Value]) -> None:
     """Compute one pixel of an image of zeros, so that every kernel is compiled and loaded.
 
-    Nothing is done where a filter is not our own: what it does with zeros is not for us to try.
+    Nothing is done where a filter, or a function that one is given, is not our own: what it does
+    with zeros is not for us to try.
     """
     order = topological(outputs.values())
-    filters = [node.filter for node in order if isinstance(node, Filtered | Value)]
-    if any(not one.function.__module__.startswith("chunkfilt.") for one in filters):
+    bound = [node for node in order if isinstance(node, Filtered | Value)]
+    if any(not one.filter.function.__module__.startswith("chunkfilt.") for one in bound):
+        return
+    if any(callable(given) for one in bound for given in one.params.values()):
         return
     blank: dict[Node, Node] = {
         node: Source(node.spec, _Blank(node.spec.dtype))

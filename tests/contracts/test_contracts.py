@@ -103,9 +103,12 @@ def reach(node, axis):
 
 
 def test_the_halo_is_enough_and_no_more(window_case):
-    shape = (40, 41) if window_case.accepts((40, 41), "float64") else (40,)
-    images = window_case.images(shape, "float64")
-    before = whole(window_case.bind([a.copy() for a in images], mode="nearest"))
+    dtype = window_case.dtypes[-1]
+    shape = (40, 41) if window_case.accepts((40, 41), dtype) else (40,)
+    images = window_case.images(shape, dtype)
+    before = whole(window_case.bind([a.copy() for a in images], mode="nearest")).astype(float)
+    others = [window_case.images(shape, dtype, seed)[0] for seed in range(1, 9)]
+    uniform = (1e6, -1e6, 0.0) if dtype == "float64" else (255, 0)
     for axis in range(len(shape)):
         node = window_case.bind([a.copy() for a in images], mode="nearest")
         (back, ahead), out = reach(node, axis)
@@ -113,12 +116,14 @@ def test_the_halo_is_enough_and_no_more(window_case):
         rounding = 1e-6 if max(node.tile) > 1 else 0.0
         at = shape[axis] // 2
         changed = np.zeros(before.shape[out], bool)
-        for value in (1e6, -1e6, 0.0):
+        for value in (*uniform, *(np.moveaxis(one, axis, 0)[at] for one in others)):
             other = [a.copy() for a in images]
             np.moveaxis(other[0], axis, 0)[at] = value
-            after = whole(window_case.bind(other, mode="nearest"))
+            after = whole(window_case.bind(other, mode="nearest")).astype(float)
             differs = np.moveaxis(~(np.abs(after - before) <= rounding), out, 0)
             changed |= differs.reshape(before.shape[out], -1).any(axis=1)
+            if changed[at - ahead] and changed[at + back]:
+                break
         # The changed pixels lie `back` behind the last output they reach.
         hit = np.flatnonzero(changed)
         assert hit[0] >= at - ahead, f"the halo of {ahead} after the core is too small"
@@ -129,9 +134,11 @@ def test_the_halo_is_enough_and_no_more(window_case):
 
 @pytest.mark.parametrize("noise", [np.nan, np.inf, 1e300, -1e17])
 def test_what_lies_outside_core_and_halo_changes_nothing(window_case, noise):
-    shape = (36, 37)
-    spatial = (0, 1) if window_case.accepts(shape, "float64") else (1,)
-    images = window_case.images(shape, "float64")
+    shape, dtype = (36, 37), window_case.dtypes[-1]
+    spatial = (0, 1) if window_case.accepts(shape, dtype) else (1,)
+    images = window_case.images(shape, dtype)
+    if dtype != "float64":
+        noise = {np.inf: 255, -1e17: 0}.get(noise, 77)
     node = window_case.bind([a.copy() for a in images], spatial)
     core = Region((15, 16), (19, 22))
     # What the node needs for the core: its halo and, where it works in tiles, the tiles' own.
@@ -154,6 +161,8 @@ def test_what_lies_outside_core_and_halo_changes_nothing(window_case, noise):
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_nan_goes_no_further_than_the_window(window_case, bad):
     shape = (30, 31)
+    if "float64" not in window_case.dtypes:
+        pytest.skip("the filter takes no floats")
     images = window_case.images(shape, "float64")
     node = window_case.bind([a.copy() for a in images], mode="mirror")
     images[0][15, 16] = images[0][0, 30] = bad
@@ -230,6 +239,8 @@ def test_a_bound_node_travels_and_computes_the_same(case, compute, same):
 def test_images_without_pixels(case, shape):
     spatial = (len(shape) - 2, len(shape) - 1)
     for dtype in case.dtypes:
+        if not case.accepts(shape, dtype, spatial):
+            continue
         images = case.images(shape, dtype)
         parameters = case.parameters(2)
         if "axes" in case.filter.model.model_fields:
@@ -256,7 +267,7 @@ def test_an_image_of_one_pixel(case, compute, same):
             same(compute(node, (3, 3)), result)
             if not isinstance(node, Value):
                 assert np.isfinite(result.astype(np.float64)).all()
-                assert result.shape[-2:] == (1, 1)
+                assert set(result.shape[node.lead_at + len(node.leading) :]) <= {1}
 
 
 def test_a_kept_intermediate_changes_no_pixel(tmp_path, same):
@@ -303,8 +314,11 @@ def test_from_store_to_store_is_numpy(case, tmp_path, same):
         node = bind(case.filter, sources, case.parameters(2))
         assert isinstance(node, kind)
         expected = public(case)(*arrays, **case.parameters(2))
+        # A step may have taken an axis away.
+        axes = 2 if isinstance(node, Value) else len(node.spec.grid)
+        wanted = cut and cut[2 - axes :]
         options = {
-            "output": OutputOptions(chunks=cut),
+            "output": OutputOptions(chunks=wanted),
             "options": RunOptions(scheduler=scheduler, workers=2 if number else None),
         }
         if isinstance(node, Value):
@@ -314,7 +328,7 @@ def test_from_store_to_store_is_numpy(case, tmp_path, same):
         result = run({"": node}, folder / "out.zarr", group=False, **options)
         written = zarr.open_array(str(folder / "out.zarr"), mode="r")
         same(written[...], expected)
-        assert written.chunks[-2:] == (cut or chunks)
+        assert written.chunks[-axes:] == (wanted or chunks[2 - axes :])
         assert result.plan.blocks > 1 or cut is None
         checksums.add(result.checksums[""])
     assert len(checksums) <= 1
