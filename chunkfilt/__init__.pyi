@@ -28,6 +28,9 @@ from chunkfilt.filters.footprints import (
     ellipse as ellipse,
     ring as ring,
 )
+from chunkfilt.filters.generic import (
+    allow_code as allow_code,
+)
 
 __version__: str
 __all__: list[str]
@@ -48,6 +51,79 @@ def add(
     dtype: DTypeLike | None = None,
 ) -> Any: ...
 
+def binary_closing(
+    image: _Image,
+    mask: Any = None,
+    *,
+    structure: ArrayLike | Mapping[str, Any] | None = None,
+    iterations: int = 1,
+    border_value: int = 0,
+    origin: int | Sequence[int] = 0,
+    axes: Sequence[int | str] | None = None,
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
+
+def binary_dilation(
+    image: _Image,
+    mask: Any = None,
+    *,
+    structure: ArrayLike | Mapping[str, Any] | None = None,
+    iterations: int = 1,
+    border_value: int = 0,
+    origin: int | Sequence[int] = 0,
+    axes: Sequence[int | str] | None = None,
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
+
+def binary_erosion(
+    image: _Image,
+    mask: Any = None,
+    *,
+    structure: ArrayLike | Mapping[str, Any] | None = None,
+    iterations: int = 1,
+    border_value: int = 0,
+    origin: int | Sequence[int] = 0,
+    axes: Sequence[int | str] | None = None,
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
+
+def binary_hit_or_miss(
+    image: _Image,
+    *,
+    structure1: ArrayLike | Mapping[str, Any] | None = None,
+    structure2: ArrayLike | Mapping[str, Any] | None = None,
+    origin1: int | Sequence[int] = 0,
+    origin2: int | Sequence[int] | None = None,
+    axes: Sequence[int | str] | None = None,
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
+
+def binary_opening(
+    image: _Image,
+    mask: Any = None,
+    *,
+    structure: ArrayLike | Mapping[str, Any] | None = None,
+    iterations: int = 1,
+    border_value: int = 0,
+    origin: int | Sequence[int] = 0,
+    axes: Sequence[int | str] | None = None,
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
+
+def black_tophat(
+    image: _Image,
+    *,
+    size: int | Sequence[int] | None = None,
+    footprint: ArrayLike | Mapping[str, Any] | None = None,
+    structure: ArrayLike | Mapping[str, Any] | None = None,
+    origin: int | Sequence[int] = 0,
+    mode: Literal['reflect', 'mirror', 'nearest', 'constant', 'wrap'] = 'reflect',
+    cval: float = 0.0,
+    nan_policy: Literal['propagate', 'omit'] = 'propagate',
+    axes: Sequence[int | str] | None = None,
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
+
 def cast(
     image: _Image,
     *,
@@ -62,7 +138,77 @@ def clip(
     dtype: DTypeLike | None = None,
 ) -> _Image: ...
 
+def closing(
+    image: _Image,
+    *,
+    size: int | Sequence[int] | None = None,
+    footprint: ArrayLike | Mapping[str, Any] | None = None,
+    structure: ArrayLike | Mapping[str, Any] | None = None,
+    origin: int | Sequence[int] = 0,
+    mode: Literal['reflect', 'mirror', 'nearest', 'constant', 'wrap'] = 'reflect',
+    cval: float = 0.0,
+    nan_policy: Literal['propagate', 'omit'] = 'propagate',
+    axes: Sequence[int | str] | None = None,
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
+
+def convolve(
+    image: _Image,
+    *,
+    weights: ArrayLike | Mapping[str, Any] | str,
+    origin: int | Sequence[int] = 0,
+    mode: Literal['reflect', 'mirror', 'nearest', 'constant', 'wrap'] = 'reflect',
+    cval: float = 0.0,
+    axes: Sequence[int | str] | None = None,
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
+
+def correlate(
+    image: _Image,
+    *,
+    weights: ArrayLike | Mapping[str, Any] | str,
+    origin: int | Sequence[int] = 0,
+    mode: Literal['reflect', 'mirror', 'nearest', 'constant', 'wrap'] = 'reflect',
+    cval: float = 0.0,
+    axes: Sequence[int | str] | None = None,
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
+
+def difference_of_gaussians(
+    image: _Image,
+    *,
+    low_sigma: float | Sequence[float] = 1.0,
+    high_sigma: float | Sequence[float] | None = None,
+    truncate: float = 4.0,
+    mode: Literal['reflect', 'mirror', 'nearest', 'constant', 'wrap'] = 'nearest',
+    cval: float = 0.0,
+    axes: Sequence[int | str] | None = None,
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
+
+def dilation(
+    image: _Image,
+    mask: Any = None,
+    *,
+    size: int | Sequence[int] | None = None,
+    footprint: ArrayLike | Mapping[str, Any] | None = None,
+    structure: ArrayLike | Mapping[str, Any] | None = None,
+    origin: int | Sequence[int] = 0,
+    mode: Literal['reflect', 'mirror', 'nearest', 'constant', 'wrap'] = 'reflect',
+    cval: float = 0.0,
+    nan_policy: Literal['propagate', 'omit'] = 'propagate',
+    axes: Sequence[int | str] | None = None,
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
+
 def divide(
+    image: Any,
+    other: Any,
+    *,
+    dtype: DTypeLike | None = None,
+) -> Any: ...
+
+def equal(
     image: Any,
     other: Any,
     *,
@@ -74,8 +220,42 @@ def equalize_hist(
     mask: Any = None,
     *,
     nbins: int | None = None,
+    nan_policy: Literal['propagate', 'omit'] = 'propagate',
     axes: Sequence[int | str] | None = None,
     scope: Literal['batch', 'all'] = 'batch',
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
+
+def equalize_local(
+    image: _Image,
+    mask: Any = None,
+    *,
+    size: int | Sequence[int] | None = None,
+    footprint: ArrayLike | Mapping[str, Any] | None = None,
+    nan_policy: Literal['propagate', 'omit'] = 'propagate',
+    axes: Sequence[int | str] | None = None,
+    scope: Literal['batch', 'all'] = 'batch',
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
+
+def erosion(
+    image: _Image,
+    mask: Any = None,
+    *,
+    size: int | Sequence[int] | None = None,
+    footprint: ArrayLike | Mapping[str, Any] | None = None,
+    structure: ArrayLike | Mapping[str, Any] | None = None,
+    origin: int | Sequence[int] = 0,
+    mode: Literal['reflect', 'mirror', 'nearest', 'constant', 'wrap'] = 'reflect',
+    cval: float = 0.0,
+    nan_policy: Literal['propagate', 'omit'] = 'propagate',
+    axes: Sequence[int | str] | None = None,
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
+
+def exp(
+    image: _Image,
+    *,
     dtype: DTypeLike | None = None,
 ) -> _Image: ...
 
@@ -83,9 +263,21 @@ def extrema(
     image: Any,
     mask: Any = None,
     *,
+    nan_policy: Literal['propagate', 'omit'] = 'propagate',
     axes: Sequence[int | str] | None = None,
     scope: Literal['batch', 'all'] = 'batch',
 ) -> Any: ...
+
+def fill_gaps(
+    image: _Image,
+    mask: Any = None,
+    *,
+    max_distance: float,
+    method: Literal['nearest', 'mean', 'idw'] = 'nearest',
+    power: float = 2.0,
+    axes: Sequence[int | str] | None = None,
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
 
 def gabor(
     image: _Image,
@@ -123,6 +315,7 @@ def gabor_bank(
 
 def gaussian(
     image: _Image,
+    mask: Any = None,
     *,
     sigma: float | Sequence[float] = 1.0,
     order: int | Sequence[int] = 0,
@@ -130,6 +323,73 @@ def gaussian(
     radius: int | Sequence[int] | None = None,
     mode: Literal['reflect', 'mirror', 'nearest', 'constant', 'wrap'] = 'reflect',
     cval: float = 0.0,
+    nan_policy: Literal['propagate', 'omit'] = 'propagate',
+    axes: Sequence[int | str] | None = None,
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
+
+def gaussian_gradient_magnitude(
+    image: _Image,
+    *,
+    sigma: float | Sequence[float] = 1.0,
+    truncate: float = 4.0,
+    mode: Literal['reflect', 'mirror', 'nearest', 'constant', 'wrap'] = 'reflect',
+    cval: float = 0.0,
+    axes: Sequence[int | str] | None = None,
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
+
+def gaussian_laplace(
+    image: _Image,
+    *,
+    sigma: float | Sequence[float] = 1.0,
+    truncate: float = 4.0,
+    mode: Literal['reflect', 'mirror', 'nearest', 'constant', 'wrap'] = 'reflect',
+    cval: float = 0.0,
+    axes: Sequence[int | str] | None = None,
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
+
+def generic(
+    image: _Image,
+    *,
+    function: Any,
+    size: int | Sequence[int] | None = None,
+    footprint: ArrayLike | Mapping[str, Any] | None = None,
+    origin: int | Sequence[int] = 0,
+    vectorized: bool = False,
+    mode: Literal['reflect', 'mirror', 'nearest', 'constant', 'wrap'] = 'reflect',
+    cval: float = 0.0,
+    axes: Sequence[int | str] | None = None,
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
+
+def gradient(
+    image: _Image,
+    *,
+    spacing: float | Sequence[float] = 1.0,
+    axes: Sequence[int | str] | None = None,
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
+
+def greater(
+    image: Any,
+    other: Any,
+    *,
+    dtype: DTypeLike | None = None,
+) -> Any: ...
+
+def greater_equal(
+    image: Any,
+    other: Any,
+    *,
+    dtype: DTypeLike | None = None,
+) -> Any: ...
+
+def hessian(
+    image: _Image,
+    *,
+    spacing: float | Sequence[float] = 1.0,
     axes: Sequence[int | str] | None = None,
     dtype: DTypeLike | None = None,
 ) -> _Image: ...
@@ -140,54 +400,151 @@ def histogram(
     *,
     nbins: int = 256,
     range: Sequence[float] | None = None,
+    nan_policy: Literal['propagate', 'omit'] = 'propagate',
     axes: Sequence[int | str] | None = None,
     scope: Literal['batch', 'all'] = 'batch',
 ) -> Any: ...
 
+def laplace(
+    image: _Image,
+    *,
+    mode: Literal['reflect', 'mirror', 'nearest', 'constant', 'wrap'] = 'reflect',
+    cval: float = 0.0,
+    axes: Sequence[int | str] | None = None,
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
+
+def less(
+    image: Any,
+    other: Any,
+    *,
+    dtype: DTypeLike | None = None,
+) -> Any: ...
+
+def less_equal(
+    image: Any,
+    other: Any,
+    *,
+    dtype: DTypeLike | None = None,
+) -> Any: ...
+
+def log(
+    image: _Image,
+    *,
+    base: float | None = None,
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
+
+def logical_and(
+    image: Any,
+    other: Any,
+    *,
+    dtype: DTypeLike | None = None,
+) -> Any: ...
+
+def logical_not(
+    image: _Image,
+    *,
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
+
+def logical_or(
+    image: Any,
+    other: Any,
+    *,
+    dtype: DTypeLike | None = None,
+) -> Any: ...
+
+def logical_xor(
+    image: Any,
+    other: Any,
+    *,
+    dtype: DTypeLike | None = None,
+) -> Any: ...
+
+def mask(
+    image: Any,
+    mask: Any,
+    *,
+    value: float | None = None,
+    dtype: DTypeLike | None = None,
+) -> Any: ...
+
 def maximum(
     image: _Image,
+    mask: Any = None,
     *,
     size: int | Sequence[int] | None = None,
     footprint: ArrayLike | Mapping[str, Any] | None = None,
     origin: int | Sequence[int] = 0,
     mode: Literal['reflect', 'mirror', 'nearest', 'constant', 'wrap'] = 'reflect',
     cval: float = 0.0,
+    nan_policy: Literal['propagate', 'omit'] = 'propagate',
     axes: Sequence[int | str] | None = None,
     dtype: DTypeLike | None = None,
 ) -> _Image: ...
 
 def mean(
     image: _Image,
+    mask: Any = None,
     *,
     size: int | Sequence[int] | None = None,
     footprint: ArrayLike | Mapping[str, Any] | None = None,
     origin: int | Sequence[int] = 0,
     mode: Literal['reflect', 'mirror', 'nearest', 'constant', 'wrap'] = 'reflect',
     cval: float = 0.0,
+    nan_policy: Literal['propagate', 'omit'] = 'propagate',
     axes: Sequence[int | str] | None = None,
     dtype: DTypeLike | None = None,
 ) -> _Image: ...
 
 def median(
     image: _Image,
+    mask: Any = None,
     *,
     size: int | Sequence[int] | None = None,
     footprint: ArrayLike | Mapping[str, Any] | None = None,
     origin: int | Sequence[int] = 0,
     mode: Literal['reflect', 'mirror', 'nearest', 'constant', 'wrap'] = 'reflect',
     cval: float = 0.0,
+    nan_policy: Literal['propagate', 'omit'] = 'propagate',
     axes: Sequence[int | str] | None = None,
     dtype: DTypeLike | None = None,
 ) -> _Image: ...
 
 def minimum(
     image: _Image,
+    mask: Any = None,
     *,
     size: int | Sequence[int] | None = None,
     footprint: ArrayLike | Mapping[str, Any] | None = None,
     origin: int | Sequence[int] = 0,
     mode: Literal['reflect', 'mirror', 'nearest', 'constant', 'wrap'] = 'reflect',
     cval: float = 0.0,
+    nan_policy: Literal['propagate', 'omit'] = 'propagate',
+    axes: Sequence[int | str] | None = None,
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
+
+def mix_channels(
+    image: _Image,
+    *,
+    weights: str | Sequence[float],
+    axis: int | str = 'c',
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
+
+def morphological_gradient(
+    image: _Image,
+    mask: Any = None,
+    *,
+    size: int | Sequence[int] | None = None,
+    footprint: ArrayLike | Mapping[str, Any] | None = None,
+    structure: ArrayLike | Mapping[str, Any] | None = None,
+    origin: int | Sequence[int] = 0,
+    mode: Literal['reflect', 'mirror', 'nearest', 'constant', 'wrap'] = 'reflect',
+    cval: float = 0.0,
+    nan_policy: Literal['propagate', 'omit'] = 'propagate',
     axes: Sequence[int | str] | None = None,
     dtype: DTypeLike | None = None,
 ) -> _Image: ...
@@ -199,17 +556,127 @@ def multiply(
     dtype: DTypeLike | None = None,
 ) -> Any: ...
 
+def not_equal(
+    image: Any,
+    other: Any,
+    *,
+    dtype: DTypeLike | None = None,
+) -> Any: ...
+
+def opening(
+    image: _Image,
+    *,
+    size: int | Sequence[int] | None = None,
+    footprint: ArrayLike | Mapping[str, Any] | None = None,
+    structure: ArrayLike | Mapping[str, Any] | None = None,
+    origin: int | Sequence[int] = 0,
+    mode: Literal['reflect', 'mirror', 'nearest', 'constant', 'wrap'] = 'reflect',
+    cval: float = 0.0,
+    nan_policy: Literal['propagate', 'omit'] = 'propagate',
+    axes: Sequence[int | str] | None = None,
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
+
+def percentile(
+    image: _Image,
+    mask: Any = None,
+    *,
+    percentile: float,
+    size: int | Sequence[int] | None = None,
+    footprint: ArrayLike | Mapping[str, Any] | None = None,
+    origin: int | Sequence[int] = 0,
+    mode: Literal['reflect', 'mirror', 'nearest', 'constant', 'wrap'] = 'reflect',
+    cval: float = 0.0,
+    nan_policy: Literal['propagate', 'omit'] = 'propagate',
+    axes: Sequence[int | str] | None = None,
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
+
+def power(
+    image: Any,
+    other: Any,
+    *,
+    dtype: DTypeLike | None = None,
+) -> Any: ...
+
+def prewitt(
+    image: _Image,
+    *,
+    axis: int = -1,
+    mode: Literal['reflect', 'mirror', 'nearest', 'constant', 'wrap'] = 'reflect',
+    cval: float = 0.0,
+    axes: Sequence[int | str] | None = None,
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
+
+def range(
+    image: _Image,
+    mask: Any = None,
+    *,
+    size: int | Sequence[int] | None = None,
+    footprint: ArrayLike | Mapping[str, Any] | None = None,
+    origin: int | Sequence[int] = 0,
+    mode: Literal['reflect', 'mirror', 'nearest', 'constant', 'wrap'] = 'reflect',
+    cval: float = 0.0,
+    nan_policy: Literal['propagate', 'omit'] = 'propagate',
+    axes: Sequence[int | str] | None = None,
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
+
+def rank(
+    image: _Image,
+    mask: Any = None,
+    *,
+    rank: int,
+    size: int | Sequence[int] | None = None,
+    footprint: ArrayLike | Mapping[str, Any] | None = None,
+    origin: int | Sequence[int] = 0,
+    mode: Literal['reflect', 'mirror', 'nearest', 'constant', 'wrap'] = 'reflect',
+    cval: float = 0.0,
+    nan_policy: Literal['propagate', 'omit'] = 'propagate',
+    axes: Sequence[int | str] | None = None,
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
+
+def scharr(
+    image: _Image,
+    *,
+    axis: int | None = None,
+    mode: Literal['reflect', 'mirror', 'nearest', 'constant', 'wrap'] = 'reflect',
+    cval: float = 0.0,
+    axes: Sequence[int | str] | None = None,
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
+
+def sobel(
+    image: _Image,
+    *,
+    axis: int = -1,
+    mode: Literal['reflect', 'mirror', 'nearest', 'constant', 'wrap'] = 'reflect',
+    cval: float = 0.0,
+    axes: Sequence[int | str] | None = None,
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
+
+def sqrt(
+    image: _Image,
+    *,
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
+
 def statistics(
     image: Any,
     mask: Any = None,
     *,
     percentiles: Sequence[float] = (),
+    nan_policy: Literal['propagate', 'omit'] = 'propagate',
     axes: Sequence[int | str] | None = None,
     scope: Literal['batch', 'all'] = 'batch',
 ) -> Any: ...
 
 def std(
     image: _Image,
+    mask: Any = None,
     *,
     size: int | Sequence[int] | None = None,
     footprint: ArrayLike | Mapping[str, Any] | None = None,
@@ -217,6 +684,7 @@ def std(
     origin: int | Sequence[int] = 0,
     mode: Literal['reflect', 'mirror', 'nearest', 'constant', 'wrap'] = 'reflect',
     cval: float = 0.0,
+    nan_policy: Literal['propagate', 'omit'] = 'propagate',
     axes: Sequence[int | str] | None = None,
     dtype: DTypeLike | None = None,
 ) -> _Image: ...
@@ -230,11 +698,49 @@ def subtract(
 
 def sum(
     image: _Image,
+    mask: Any = None,
     *,
     size: int | Sequence[int] | None = None,
     footprint: ArrayLike | Mapping[str, Any] | None = None,
     origin: int | Sequence[int] = 0,
     mode: Literal['reflect', 'mirror', 'nearest', 'constant', 'wrap'] = 'reflect',
+    cval: float = 0.0,
+    nan_policy: Literal['propagate', 'omit'] = 'propagate',
+    axes: Sequence[int | str] | None = None,
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
+
+def threshold_local(
+    image: _Image,
+    *,
+    block_size: int | Sequence[int] = 3,
+    method: Literal['gaussian', 'mean', 'median'] = 'gaussian',
+    offset: float = 0.0,
+    sigma: float | Sequence[float] | None = None,
+    mode: Literal['reflect', 'mirror', 'nearest', 'constant', 'wrap'] = 'reflect',
+    cval: float = 0.0,
+    axes: Sequence[int | str] | None = None,
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
+
+def threshold_niblack(
+    image: _Image,
+    *,
+    window_size: int | Sequence[int] = 15,
+    k: float = 0.2,
+    mode: Literal['reflect', 'mirror', 'nearest', 'constant', 'wrap'] = 'mirror',
+    cval: float = 0.0,
+    axes: Sequence[int | str] | None = None,
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
+
+def threshold_sauvola(
+    image: _Image,
+    *,
+    window_size: int | Sequence[int] = 15,
+    k: float = 0.2,
+    r: float | None = None,
+    mode: Literal['reflect', 'mirror', 'nearest', 'constant', 'wrap'] = 'mirror',
     cval: float = 0.0,
     axes: Sequence[int | str] | None = None,
     dtype: DTypeLike | None = None,
@@ -244,12 +750,25 @@ def unique_counts(
     image: Any,
     mask: Any = None,
     *,
+    nan_policy: Literal['propagate', 'omit'] = 'propagate',
     axes: Sequence[int | str] | None = None,
     scope: Literal['batch', 'all'] = 'batch',
 ) -> Any: ...
 
+def unsharp_mask(
+    image: _Image,
+    *,
+    radius: float | Sequence[float] = 1.0,
+    amount: float = 1.0,
+    mode: Literal['reflect', 'mirror', 'nearest', 'constant', 'wrap'] = 'reflect',
+    cval: float = 0.0,
+    axes: Sequence[int | str] | None = None,
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
+
 def variance(
     image: _Image,
+    mask: Any = None,
     *,
     size: int | Sequence[int] | None = None,
     footprint: ArrayLike | Mapping[str, Any] | None = None,
@@ -257,6 +776,29 @@ def variance(
     origin: int | Sequence[int] = 0,
     mode: Literal['reflect', 'mirror', 'nearest', 'constant', 'wrap'] = 'reflect',
     cval: float = 0.0,
+    nan_policy: Literal['propagate', 'omit'] = 'propagate',
+    axes: Sequence[int | str] | None = None,
+    dtype: DTypeLike | None = None,
+) -> _Image: ...
+
+def where(
+    condition: Any,
+    image: Any,
+    other: Any,
+    *,
+    dtype: DTypeLike | None = None,
+) -> Any: ...
+
+def white_tophat(
+    image: _Image,
+    *,
+    size: int | Sequence[int] | None = None,
+    footprint: ArrayLike | Mapping[str, Any] | None = None,
+    structure: ArrayLike | Mapping[str, Any] | None = None,
+    origin: int | Sequence[int] = 0,
+    mode: Literal['reflect', 'mirror', 'nearest', 'constant', 'wrap'] = 'reflect',
+    cval: float = 0.0,
+    nan_policy: Literal['propagate', 'omit'] = 'propagate',
     axes: Sequence[int | str] | None = None,
     dtype: DTypeLike | None = None,
 ) -> _Image: ...

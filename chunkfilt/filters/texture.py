@@ -15,7 +15,7 @@ from pydantic import Field
 from chunkfilt.filters.declare import image_filter
 from chunkfilt.filters.params import Positive
 from chunkfilt.grid import Halo
-from chunkfilt.kernels import fourier, real_dtype, separable
+from chunkfilt.kernels import correlation, fourier, real_dtype, separable
 
 __all__ = ["gabor", "gabor_bank"]
 
@@ -24,11 +24,8 @@ Many = Annotated[tuple[float, ...], Field(min_length=1, max_length=64)]
 Frequencies = Annotated[tuple[Positive, ...], Field(min_length=1, max_length=64)]
 _LARGEST_HALF = 500
 _SHAPE = ("bandwidth", "sigma_x", "sigma_y", "n_stds", "offset", "part")
-# Tiles must save some time: they take longer where pixels are NaN.
-_WORTH = 1.15
-# Nanoseconds of one core: a tap of a pass, a weight of a dense kernel, a response among several
-# that is cut out of the block and put into its place.
-_TAP, _WEIGHT, _PLACE = 0.033, 0.045, 1.5
+# Nanoseconds of one core: a response among several, cut out of the block and put into its place.
+_PLACE = 1.5
 
 
 def gabor_kernel(
@@ -126,11 +123,11 @@ def _chosen(pairs: tuple[tuple[float, float], ...], shape: tuple[Any, ...]) -> _
     window = (max(size[0] for size in sizes), max(size[1] for size in sizes))
     margins = [((window[0] - ky) // 2, (window[1] - kx) // 2) for ky, kx in sizes]
     plans = [tuple(separable.convolve_plan(kernel) for kernel in cell) for cell in cells]
-    costs = [sum(map(_plan_cost, plan)) for plan in plans]
+    costs = [sum(map(correlation.plan_cost, plan)) for plan in plans]
     reach = (window[0] // 2, window[1] // 2)
     cost = sum(costs) + (_PLACE * len(cells) if len(cells) > 1 else 0.0)
-    tiles = fourier.layout(window, len(cells) * len(cells[0]))
-    if _WORTH * tiles.cost >= cost:
+    tiles = correlation.tiles_instead(window, len(cells) * len(cells[0]), cost)
+    if tiles is None:
         direct = tuple(zip(margins, plans, strict=True))
         return _Work(reach, direct, None, len(cells), 1.0 + cost, 0)
     widened = [
@@ -140,12 +137,6 @@ def _chosen(pairs: tuple[tuple[float, float], ...], shape: tuple[Any, ...]) -> _
     ]
     plan = fourier.fourier_plan(widened, tiles)
     return _Work(reach, (), plan, len(cells), 1.0 + tiles.cost, tiles.memory)
-
-
-def _plan_cost(plan: separable.Plan) -> float:
-    """Return nanoseconds per pixel of a kernel by itself."""
-    taps = sum(len(weights) for term in plan.terms for weights in term)
-    return _TAP * taps if plan.dense is None or plan.terms else _WEIGHT * plan.dense.size
 
 
 def _prepare(p: SimpleNamespace) -> dict[str, Any]:

@@ -1,9 +1,11 @@
-"""Weighted sums of a window: separable terms, dense taps, or two of them as a magnitude.
+"""Weighted sums of a window: separable terms, dense taps, or up to three as a magnitude.
 
 Rows stream through a ring, as in `box`: each row of the block is weighted along z and then along x,
 once per term, and stays in the ring until the last output row that needs it is made. Output rows
 are made ROWS at a time, so that each row of the ring is loaded once for all of them. Additions are
 in float64 in the order of the weights, so that a result does not depend on where the block starts.
+
+Dense taps alone go without a ring, straight from the block (`_near`).
 
 Separable terms multiply a NaN or an infinity by weights that cancel only in their sum. Where that
 matters, such pixels count as 0 in the sweep, and the windows that hold one are then summed tap by
@@ -17,12 +19,13 @@ from numpy.typing import NDArray
 
 from chunkfilt.kernels import _rows
 from chunkfilt.kernels._common import as4d, core_shape, jit, pad3
+from chunkfilt.kernels._near import near
 from chunkfilt.kernels._weigh import ROWS, WHOLE, borrow, weigh, weigh_along, weigh_down
 
-__all__ = ["Plan", "Term", "run"]
+__all__ = ["CACHE", "Plan", "Term", "run"]
 
 Term = tuple[NDArray[np.float64], ...]
-_CACHE = 900_000  # bytes of ring that should stay in a core's own cache
+CACHE = 900_000  # bytes of ring that should stay in a core's own cache
 _STRIP = 256  # columns that are summed at a time: their sums stay in the first cache
 _AHEAD = 2  # rows from the one being loaded to the one asked for from memory
 
@@ -41,6 +44,13 @@ class Plan(NamedTuple):
 
     terms: tuple[Term, ...]
     dense: NDArray[np.float64] | None
+
+    @property
+    def window(self) -> tuple[int, ...]:
+        """The kernel's length along each axis."""
+        if self.dense is not None:
+            return self.dense.shape
+        return tuple(weights.size for weights in self.terms[0])
 
 
 class _Weights(NamedTuple):
@@ -203,12 +213,14 @@ def _load_planes(view, place, columns, buffers, t, clean):
     depth = buffers.planes.shape[0] - 1
     for d in range(depth):
         plane = buffers.planes[d, :width]
+        if buffers.raw.size:
+            period = buffers.raw.shape[0] // depth
+            plane = buffers.raw[d * period + t % period, :width]
         _load(plane, view[b, z + d, y + t, first : first + width], clean)
         if y + t + _AHEAD < view.shape[2]:
             _rows.fetch(view[b, z + d, y + t + _AHEAD], first, width)
-        if buffers.raw.size:
-            period = buffers.raw.shape[0] // depth
-            _rows.copy(buffers.raw[d * period + t % period, :width], plane)
+        if buffers.raw.size and buffers.ring.size:
+            _rows.copy(buffers.planes[d, :width], plane)
 
 
 @jit
@@ -241,13 +253,18 @@ def _sweep(view, out, weights, taps, bounds, buffers, tile, clean, at):
 @jit
 def _store(target, totals, j):
     first = totals[0, j, : target.size]
+    last = totals[totals.shape[0] - 1, j, : target.size]
     if totals.shape[0] == 1:
         for i in range(target.size):
             target[i] = first[i]
-    else:
-        last = totals[1, j, : target.size]
+    elif totals.shape[0] == 2:
         for i in range(target.size):
             target[i] = np.sqrt(first[i] * first[i] + last[i] * last[i])
+    else:
+        middle = totals[1, j, : target.size]
+        for i in range(target.size):
+            total = first[i] * first[i] + middle[i] * middle[i]
+            target[i] = np.sqrt(total + last[i] * last[i])
 
 
 @jit
@@ -304,9 +321,12 @@ def _repair(view, out, window, taps):
                     inside += counts[x + window_x - 1]
                     if inside:
                         total = _tap_by_tap(view, (b, z, y, x), taps, 0)
-                        if parts == 2:
-                            other = _tap_by_tap(view, (b, z, y, x), taps, 1)
-                            total = np.sqrt(total * total + other * other)
+                        if parts > 1:
+                            total *= total
+                            for part in range(1, parts):
+                                other = _tap_by_tap(view, (b, z, y, x), taps, part)
+                                total += other * other
+                            total = np.sqrt(total)
                         out[b, z, y, x] = total
                     inside -= counts[x]
                 _count(counts, view, b, z, depth, y, -1)
@@ -317,28 +337,31 @@ def _layout(
 ) -> tuple[int, int]:
     """Choose rows and columns of a tile: of the speed only, never of the result."""
     depth, height, length = window
-    strip = min(max(_CACHE // (8 * rows), 256), 2048)
+    strip = min(max(CACHE // (8 * rows), 256), 2048)
     tile_x = -(-core[3] // -(-core[3] // strip))
     if depth == 1:
         return core[2], tile_x
-    tile_y = 2 * _CACHE // ((tile_x + length) * pixel * depth)
+    tile_y = 2 * CACHE // ((tile_x + length) * pixel * depth)
     return min(core[2], max(tile_y, 2 * height, 16)), tile_x
 
 
 def run(
     block: NDArray[Any], window: tuple[int, ...], parts: list[Plan], dtype: np.dtype[Any]
 ) -> NDArray[Any]:
-    """Correlate with one kernel, or with two for the root of the sum of their squares."""
+    """Correlate with one kernel, or with two or three for the root of the sum of their squares."""
     shape = core_shape(block, window)
     view, sizes = as4d(block), pad3(window, 1)
     out = np.empty((shape[0], *pad3(shape[1:], 1)), dtype)
     if not out.size:
         return out.reshape(shape)
+    taps = _taps(parts)
+    if not any(part.terms for part in parts):
+        near(view, out, taps)
+        return out.reshape(shape)
     one = np.ones(1)
     terms: list[Term] = [pad3(term, one) for part in parts for term in part.terms]
     bounds = np.cumsum([0] + [len(part.terms) for part in parts])
     weights = tuple(_weights(terms, axis, sizes[axis]) for axis in range(3))
-    taps = _taps(parts)
     period = sizes[1] + ROWS - 1
     raw = sizes[0] * period if not all(part.terms for part in parts) else 0
     tile = _layout(out.shape, sizes, len(terms) * period + raw, view.itemsize)

@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 
 from chunkfilt.kernels._common import jit
 
-__all__ = ["ROWS", "WHOLE", "borrow", "weigh", "weigh_along", "weigh_down"]
+__all__ = ["ROWS", "WHOLE", "Code", "borrow", "weigh", "weigh_along", "weigh_down"]
 
 ROWS = 8  # rows of sums that one loop makes: as many as there are registers for on most processors
 WHOLE = 32  # rows are worked on in whole multiples of this many numbers, so no remainder runs
@@ -27,8 +27,10 @@ _VECTOR = ir.VectorType(_NUMBER, _LANES)
 _ZERO = ir.Constant(_VECTOR, [0.0] * _LANES)
 
 
-class _Code:
+class Code:
     """Writes code on vectors, from pointers to their first numbers."""
+
+    lanes, vector, zero = _LANES, _VECTOR, _ZERO
 
     def __init__(self, context: Any, builder: Any, signature: Any, args: Any) -> None:
         self.builder = builder
@@ -129,7 +131,7 @@ def weigh(typing, out, flat, at, weight, fresh):
     columns = WHOLE // _LANES
 
     def generate(context, builder, signature, args):
-        code = _Code(context, builder, signature, args)
+        code = Code(context, builder, signature, args)
         target, source, places, weights = (code.data(i) for i in range(4))
 
         def sums(x, _):
@@ -162,7 +164,7 @@ def weigh_down(typing, out, length, flat, at, weight, fresh):
     """
 
     def generate(context, builder, signature, args):
-        code = _Code(context, builder, signature, args)
+        code = Code(context, builder, signature, args)
         target, source, places, weights = (code.data(i) for i in (0, 2, 3, 4))
         width, count = code.length(0), code.length(4)
 
@@ -200,7 +202,7 @@ def _along(groups: int) -> Any:
     @intrinsic
     def form(typing, out, flat, weight, fresh):
         def generate(context, builder, signature, args):
-            code = _Code(context, builder, signature, args)
+            code = Code(context, builder, signature, args)
             target, source, weights = (code.data(i) for i in range(3))
             factors = [code.spread(code.place(weights, p)) for p in range(groups * _LANES)]
 

@@ -7,11 +7,22 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from chunkfilt.kernels._common import real_dtype
+from chunkfilt.kernels._common import pad3, real_dtype
 from chunkfilt.kernels._rows import EPSILON
-from chunkfilt.kernels._sweep import Plan, Term, run
+from chunkfilt.kernels._sweep import CACHE, Plan, Term, run
+from chunkfilt.kernels._weigh import ROWS, WHOLE
 
-__all__ = ["Plan", "Term", "convolve_plan", "correlate_plan", "decompose", "gabor", "separable"]
+__all__ = [
+    "Plan",
+    "Term",
+    "convolve_plan",
+    "correlate_plan",
+    "decompose",
+    "gabor",
+    "magnitude",
+    "separable",
+    "working_memory",
+]
 
 
 def _dense(terms: Sequence[Term]) -> NDArray[np.float64]:
@@ -177,7 +188,7 @@ def correlate_plan(
     array([[[9., 9.]]])
     """
     dtype = np.dtype(out_dtype) if out_dtype is not None else real_dtype(block.dtype)
-    return run(block, _window(plan), [plan], dtype)
+    return run(block, plan.window, [plan], dtype)
 
 
 def gabor(
@@ -212,13 +223,68 @@ def gabor(
     """
     if part not in ("real", "imag", "magnitude"):
         raise ValueError(f"part must be real, imag or magnitude, not {part!r}")
-    if _window(real) != _window(imag):
+    if real.window != imag.window:
         raise ValueError("the real and the imaginary kernel must have the same shape")
     plans = {"real": [real], "imag": [imag], "magnitude": [real, imag]}[part]
-    return run(block, _window(real), plans, real_dtype(block.dtype))
+    return run(block, real.window, plans, real_dtype(block.dtype))
 
 
-def _window(plan: Plan) -> tuple[int, ...]:
-    if plan.dense is not None:
-        return plan.dense.shape
-    return tuple(weights.size for weights in plan.terms[0])
+def magnitude(block: NDArray[Any], plans: Sequence[Plan]) -> NDArray[Any]:
+    """Correlate with a few kernels, and take the root of the sum of the squares.
+
+    Parameters
+    ----------
+    block : ndarray
+        Shape `(batch, *spatial)`, extended by the halo; any real dtype.
+    plans : sequence of Plan
+        One to three, of kernels of one shape. A single one gives its sums as they are.
+
+    Returns
+    -------
+    ndarray
+        Shape `(batch, *core)`, float32 for inputs up to 16 bits and float32, else float64; squared
+        and added in float64, cast once.
+
+    Raises
+    ------
+    ValueError
+        If there are other than one to three plans, their shapes differ, or do not fit the block.
+
+    Examples
+    --------
+    >>> slope, height = convolve_plan([[-1.0, 1.0]]), convolve_plan([[1.0, 0.0]])
+    >>> magnitude(np.array([[[3.0, 7.0]]]), [slope, height])
+    array([[[5.]]])
+    """
+    windows = {plan.window for plan in plans}
+    if not 1 <= len(plans) <= 3 or len(windows) != 1:
+        raise ValueError("a magnitude takes one to three kernels of the same shape")
+    return run(block, windows.pop(), list(plans), real_dtype(block.dtype))
+
+
+def working_memory(window: tuple[int, ...], terms: int, dense: int = 0) -> int:
+    """Return what correlating takes beside the block and the result.
+
+    Parameters
+    ----------
+    window : tuple of int
+        The kernels' length along each axis.
+    terms : int
+        How many separable terms there are, in all kernels together.
+    dense : int
+        How many dense weights.
+
+    Returns
+    -------
+    int
+        Bytes of rings and tables, at most; whatever the block.
+
+    Examples
+    --------
+    >>> working_memory((17, 17), 1) < 1e6
+    True
+    """
+    depth, height, length = pad3(window, 1)
+    rows = (height + ROWS - 1) * terms
+    width = min(max(CACHE // (8 * max(rows, 1)), 256), 2048) + length + 2 * WHOLE
+    return 48 * dense + 8 * width * (rows + depth + 1)

@@ -11,11 +11,14 @@ from skimage.filters import gabor as skimage_gabor
 from skimage.filters import gabor_kernel
 
 from chunkfilt.kernels.separable import (
+    Plan,
     convolve_plan,
     correlate_plan,
     decompose,
     gabor,
+    magnitude,
     separable,
+    working_memory,
 )
 
 RNG = np.random.default_rng(0)
@@ -261,3 +264,35 @@ def test_gabor_refuses_what_it_cannot_do():
         gabor(np.zeros((1, 5, 5)), plan, plan, "phase")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="same shape"):
         gabor(np.zeros((1, 5, 5)), plan, other, "real")
+
+
+def test_magnitudes_of_up_to_three_kernels():
+    block = image("float32", (2, 30, 60))
+    terms = [(RNG.normal(size=5), RNG.normal(size=9)) for _ in range(3)]
+    plans = [Plan((term,), None) for term in terms]
+    wide = [separable(block, (term,), np.float64) for term in terms]
+    assert_array_equal(magnitude(block, plans[:1]), wide[0].astype(np.float32))
+    two = wide[0] * wide[0] + wide[1] * wide[1]
+    assert_array_equal(magnitude(block, plans[:2]), np.sqrt(two).astype(np.float32))
+    three = np.sqrt(two + wide[2] * wide[2])
+    assert_array_equal(magnitude(block, plans), three.astype(np.float32))
+    dense = [Plan((term,), np.outer(*term)) for term in terms]
+    block[0, 12, 33] = np.nan
+    hit = sliding_window_view(np.isnan(block), (5, 9), (1, 2)).any(axis=(-2, -1))
+    for used in (plans, dense):
+        result = magnitude(block, used)
+        assert_array_equal(np.isnan(result), hit)
+        assert_array_equal(result[~hit], three.astype(np.float32)[~hit])
+
+
+def test_a_magnitude_takes_kernels_of_one_shape():
+    plan, other = convolve_plan(np.ones((3, 3))), convolve_plan(np.ones((3, 5)))
+    for plans in ([], [plan] * 4, [plan, other]):
+        with pytest.raises(ValueError, match="one to three kernels of the same shape"):
+            magnitude(np.zeros((1, 5, 5)), plans)
+
+
+def test_working_memory_grows_with_what_is_held():
+    assert working_memory((9, 9), 2) > working_memory((9, 9), 1) > 0
+    assert working_memory((9, 9, 9), 1) > working_memory((9, 9), 1)
+    assert working_memory((9, 9), 1, 81) > working_memory((9, 9), 1)
