@@ -68,7 +68,7 @@ steps:
     assert nodes["subtract"].inputs == (nodes["source"], nodes["g"])
     assert nodes["add"].inputs == (3, nodes["source"])
     assert nodes["multiply"].inputs == (nodes["g"], 0.5)
-    assert nodes["minimum"].inputs == (nodes["source"],)
+    assert nodes["minimum"].inputs == (nodes["source"], None)
     assert built.outputs == {"minimum": nodes["minimum"]}
 
 

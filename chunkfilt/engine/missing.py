@@ -93,11 +93,11 @@ def omitted(node: Filtered, blocks: Sequence[Any]) -> tuple[list[Any], dict[str,
         return [*blocks[:first], seen, *blocks[first + 1 :]], {}
     # A mask that the function itself names stays among its blocks.
     kept = list(blocks[: len(node.filter.inputs) - (not _names_mask(node.filter))])
-    missing = block.dtype.type(0)
-    if node.spec.nodata is not None:
-        missing = _scalar(node.spec.nodata, block.dtype)
-    elif block.dtype.kind == "f":
-        missing = block.dtype.type(np.nan)
+    missing, nodata = block.dtype.type(0), node.spec.nodata
+    if block.dtype.kind == "f":
+        missing = block.dtype.type(np.nan if nodata is None else nodata)
+    elif nodata is not None and math.isfinite(nodata):
+        missing = _scalar(nodata, block.dtype)
     return kept, {"valid": _valid(node, block, blocks[-1]), "missing": missing}
 
 

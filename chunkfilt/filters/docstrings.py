@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import textwrap
+from collections.abc import Mapping
+from typing import Any
 
 from chunkfilt.filters.declare import Filter
 
@@ -55,13 +57,28 @@ def full_docstring(declared: Filter) -> str:
     """Return the kernel's docstring with the shared parameters written in."""
     text = inspect.getdoc(declared.function) or declared.name
     own = inspect.signature(declared.function).parameters
-    added = []
     fields = declared.model.model_fields
-    for name in (*declared.inputs, *fields):
-        if name in SHARED_DOCS and name not in own:
-            head, body = SHARED_DOCS[name]
-            default = fields[name].default if name in fields else None
-            added.append(head.replace("{default!r}", repr(default)))
-            added.append(textwrap.indent(textwrap.fill(body, 92), "    "))
+    images = [_entry(name, None) for name in declared.inputs if _shared(name, own)]
+    added = [_entry(name, fields[name].default) for name in fields if _shared(name, own)]
     head, separator, tail = text.partition("\nReturns\n")
-    return f"{head.rstrip()}\n" + "\n".join(added) + f"\n{separator}{tail}" if separator else text
+    if not separator:
+        return text
+    lines = head.rstrip().splitlines()
+    # Further images stand behind the first, in the order of the signature.
+    at = next((i for i, line in enumerate(lines) if line.startswith("image")), len(lines)) + 1
+    while at < len(lines) and (lines[at].startswith(" ") or not lines[at]):
+        at += 1
+    lines[at:at] = images
+    described = "\n".join([*lines, *added])
+    return f"{described}\n{separator}{tail}"
+
+
+def _shared(name: str, own: Mapping[str, Any]) -> bool:
+    return name in SHARED_DOCS and name not in own
+
+
+def _entry(name: str, default: Any) -> str:
+    """Return a shared parameter's paragraph."""
+    head, body = SHARED_DOCS[name]
+    told = textwrap.indent(textwrap.fill(body, 92), "    ")
+    return head.replace("{default!r}", repr(default)) + "\n" + told

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Annotated, Any
 
@@ -12,7 +12,7 @@ from pydantic import Field
 from chunkfilt.filters.declare import image_filter
 from chunkfilt.filters.params import NonNegative, Order, PerAxis, Sigma
 from chunkfilt.grid import Halo
-from chunkfilt.kernels import separable
+from chunkfilt.kernels import real_dtype, separable, valid_sums
 
 __all__ = ["gaussian"]
 
@@ -69,10 +69,25 @@ def _weights(p: SimpleNamespace) -> dict[str, Any]:
 
 def _cost(p: SimpleNamespace, prepared: Mapping[str, Any]) -> float:
     """Return nanoseconds per pixel, as measured."""
-    return 0.9 + 0.02 * sum(len(weights) for term in prepared["terms"] for weights in term)
+    once = 0.9 + 0.02 * sum(len(weights) for term in prepared["terms"] for weights in term)
+    return 3 * once if p.nan_policy == "omit" else once
 
 
-@image_filter(halo=_halo, prepare=_weights, cost=_cost)
+def _memory(p: SimpleNamespace, core: tuple[int, ...], dtype: np.dtype) -> int:
+    return valid_sums.smooth_memory(core, tuple(2 * radius + 1 for radius in _radii(p)))
+
+
+def _check(p: SimpleNamespace, dtypes: Sequence[Any]) -> None:
+    if any(p.order) and (p.nan_policy == "omit" or len(dtypes) > 1):
+        given = "a mask" if len(dtypes) > 1 else "nan_policy 'omit'"
+        message = (
+            f"a derivative needs all pixels of its window, got order {max(p.order)} with {given}: "
+            "fill the missing pixels first (fill_gaps), or take order 0"
+        )
+        raise ValueError(message)
+
+
+@image_filter(halo=_halo, prepare=_weights, memory=_memory, cost=_cost, check=_check, omits=True)
 def gaussian(
     block: np.ndarray,
     *,
@@ -81,11 +96,13 @@ def gaussian(
     truncate: NonNegative = 4.0,
     radius: Radius | None = None,
     terms,
+    valid,
 ) -> np.ndarray:
     """Smooth with a Gaussian, or take a derivative of one.
 
     Correlation along each axis with ``exp(-x*x / (2 sigma**2))``, normalised to sum 1, over
-    ``-radius..radius``, in float64. Reference: ``scipy.ndimage.gaussian_filter`` on float64.
+    ``-radius..radius``, in float64. Reference: ``scipy.ndimage.gaussian_filter`` on float64. Where
+    pixels are left out, the weights of the others are scaled to sum 1; a derivative needs them all.
 
     Parameters
     ----------
@@ -104,12 +121,14 @@ def gaussian(
     Returns
     -------
     image
-        Same shape; float32 for bool, 8- and 16-bit integers, float16 and float32, else float64.
+        Same shape; float32 for bool, 8- and 16-bit integers, float16 and float32, else float64. NaN
+        where no pixel of the window counts.
 
     Raises
     ------
     ParameterError
-        If a parameter is out of range or does not fit the image's axes.
+        If a parameter is out of range or does not fit the image's axes, or if `order` is above 0
+        and a mask or ``nan_policy='omit'`` leaves pixels out.
 
     Examples
     --------
@@ -117,4 +136,10 @@ def gaussian(
     >>> cf.gaussian(np.array([0, 0, 1, 0, 0.]), sigma=1).round(2)
     array([0.06, 0.24, 0.4 , 0.24, 0.06])
     """
-    return separable.separable(block, terms)
+    if valid is None:
+        return separable.separable(block, terms)
+    if not np.any(order):
+        return valid_sums.valid_separable(block, valid, terms[0])
+    # Nodata, then: it makes unknown every derivative whose window holds it.
+    seen = np.where(valid, block, np.nan).astype(real_dtype(block.dtype), copy=False)
+    return separable.separable(seen, terms)

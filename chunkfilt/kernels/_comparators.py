@@ -22,7 +22,7 @@ from chunkfilt.kernels._common import jit
 from chunkfilt.kernels._keys import FLOAT, map_keys
 from chunkfilt.kernels._network import Network
 
-__all__ = ["run"]
+__all__ = ["network_memory", "run"]
 
 _LANES = 64  # strips are computed in whole multiples of this, so that no scalar remainder runs
 _VECTOR = 64  # bytes of a vector in straight code; the compiler splits it where there are none
@@ -39,13 +39,8 @@ def run(
 ) -> None:
     """Run a network over a batch of bits, compiled for itself if `straight`."""
     kind, consts = rule
-    (depth, height), itemsize = net.rows.max(axis=0) + 1, consts.dtype.itemsize
-    total = _whole(max(_STRIP // itemsize, 2 * net.reach, 2 * _LANES))
-    strip, stride = total - net.reach, _whole(total + net.reach + _LANES)
-    strip -= strip % _LANES if straight else 0
-    tile = min(dst.shape[3], max(_RING // (depth * height * itemsize), strip))
-    line = _whole(tile + total + net.reach)
-    sizes = (int(depth), int(height), int(line), strip, int(tile))
+    sizes, stride = _layout(net, dst.shape[3], consts.dtype.itemsize, straight)
+    depth, height, line, *_ = sizes
     ring = depth * height * line
     regs = _aligned(ring + net.registers * stride, consts.dtype)
     base = ring + stride * np.arange(net.registers)
@@ -55,6 +50,25 @@ def run(
         src.reshape(-1), src.shape, dst.reshape(-1), dst.shape,
         net.rows, net.pixels, net.ops, net.results, work, sizes, kind, consts,
     )  # fmt: skip
+
+
+def network_memory(net: Network, length: int, itemsize: int) -> int:
+    """Return the bytes that `run` works in, for a core whose rows have so many pixels."""
+    (depth, height, line, *_), stride = _layout(net, length, itemsize, straight=False)
+    return (depth * height * line + net.registers * stride) * itemsize
+
+
+def _layout(
+    net: Network, length: int, itemsize: int, straight: bool
+) -> tuple[tuple[int, ...], int]:
+    """Return planes and rows of the ring, the pitch of both, pixels of a strip and of a tile."""
+    depth, height = net.rows.max(axis=0) + 1
+    total = _whole(max(_STRIP // itemsize, 2 * net.reach, 2 * _LANES))
+    strip, stride = total - net.reach, _whole(total + net.reach + _LANES)
+    strip -= strip % _LANES if straight else 0
+    tile = min(length, max(_RING // (depth * height * itemsize), strip))
+    line = _whole(tile + total + net.reach)
+    return (int(depth), int(height), int(line), strip, int(tile)), stride
 
 
 def _aligned(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:

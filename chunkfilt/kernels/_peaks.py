@@ -15,7 +15,7 @@ from chunkfilt.kernels._common import as4d, core_shape, jit, pad3
 from chunkfilt.kernels._keys import FLOAT, UNSIGNED, key_rule
 from chunkfilt.kernels._sums import aligned
 
-__all__ = ["run_peak"]
+__all__ = ["peak_memory", "run_peak"]
 
 _MOST = 5  # parts that one loop joins
 _STRIP = 16384  # bytes of a row of a strip
@@ -141,6 +141,22 @@ def _peaks(flat, view, out, depth, levels_y, levels_x, ring, rows, at, width, ti
                         _pixels(out[b, z, y0 + t - wy + 1, x0 : x0 + nx], last, kind, consts, flip)
 
 
+def _layout(
+    core: tuple[int, ...], window: tuple[int, ...], itemsize: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], int, int]:
+    """Return levels along y and x, columns of a tile, and the pitch of its rows."""
+    levels_y, levels_x = _levels(window[1]), _levels(window[2])
+    strip = min(max(_STRIP // itemsize, 2 * window[2]), core[3])
+    tile_x = -(-core[3] // -(-core[3] // strip))
+    return levels_y, levels_x, tile_x, -(-(tile_x + window[2] - 1) // 64) * 64
+
+
+def peak_memory(core: tuple[int, ...], window: tuple[int, ...], itemsize: int) -> int:
+    """Return the bytes that `run_peak` works in, for a core and a window `(z, y, x)`."""
+    levels_y, levels_x, _, width = _layout((1, *core[:2], max(core[2], 1)), window, itemsize)
+    return (int(levels_y[:, 2].sum()) + len(levels_x) + 2) * width * itemsize
+
+
 def run_peak(block: NDArray[Any], size: tuple[int, ...], least: bool) -> NDArray[Any]:
     """Compute the greatest or the least pixel of each window."""
     shape = core_shape(block, size)
@@ -148,10 +164,7 @@ def run_peak(block: NDArray[Any], size: tuple[int, ...], least: bool) -> NDArray
     kind, consts = key_rule(view.dtype)
     out = np.empty((shape[0], *pad3(shape[1:], 1)), consts.dtype)
     if out.size:
-        levels_y, levels_x = _levels(window[1]), _levels(window[2])
-        strip = min(max(_STRIP // out.itemsize, 2 * window[2]), out.shape[3])
-        tile_x = -(-out.shape[3] // -(-out.shape[3] // strip))
-        width = -(-(tile_x + window[2] - 1) // 64) * 64
+        levels_y, levels_x, tile_x, width = _layout(out.shape, window, out.itemsize)
         # Planes are read once per plane of the window: a tile's planes should stay in the cache.
         tile_y = max(800_000 // (width * out.itemsize * window[0]), 2 * window[1], 16)
         tile_y = min(tile_y, out.shape[2]) if window[0] > 1 else out.shape[2]

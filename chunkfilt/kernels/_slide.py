@@ -7,6 +7,7 @@ search for the rank goes on from the word where it last ended.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,16 +16,33 @@ from numpy.typing import NDArray
 from chunkfilt.kernels._common import jit
 from chunkfilt.kernels._keys import map_keys
 
-__all__ = ["TILE_2D", "TILE_3D", "run_slide", "runs"]
+__all__ = ["run_slide", "runs", "slide_memory", "tile_of"]
 
-TILE_2D, TILE_3D = (1, 256, 256), (16, 64, 64)  # large enough to pay for the sort of the halo
+# Large enough to pay for the sort of the halo, and so small that the sets stay in the cache.
+_TILE_1D, _TILE_2D, _TILE_3D = 4096, (1, 256, 256), (16, 64, 64)
+_DIGIT = 11  # bits that one pass of the sort looks at
+_CODES = 12  # bytes of a pixel's code and its two places while the tile is sorted
+
+
+def tile_of(window: tuple[int, ...]) -> tuple[int, int, int]:
+    """Return the pixels of a tile along z, y and x."""
+    if window[0] > 1:
+        return _TILE_3D
+    return _TILE_2D if window[1] > 1 else (1, 1, max(_TILE_1D, 8 * window[2]))
+
+
+def slide_memory(core: tuple[int, ...], window: tuple[int, ...], itemsize: int) -> int:
+    """Return the bytes that `run_slide` works in, for a core and a window `(z, y, x)`."""
+    tile = zip(tile_of(window), core, window, strict=True)
+    return math.prod(min(t, n) + w - 1 for t, n, w in tile) * (itemsize + _CODES + 1)
 
 
 def runs(mask: NDArray[Any]) -> NDArray[Any]:
     """Return the runs of a footprint along its rows, (runs, 4): z, y, first x, last x."""
-    edges = np.diff(mask.astype(np.int8), axis=2, prepend=0, append=0)
-    first, last = np.argwhere(edges == 1), np.argwhere(edges == -1)
-    return np.column_stack([first, last[:, 2] - 1]).astype(np.int64)
+    cells = np.pad(mask.astype(np.bool_), ((0, 0), (0, 0), (1, 1)))
+    first = np.argwhere(cells[..., 1:-1] & ~cells[..., :-2])
+    last = np.argwhere(cells[..., 1:-1] & ~cells[..., 2:])
+    return np.column_stack([first, last[:, 2]]).astype(np.int64)
 
 
 @jit
@@ -51,21 +69,57 @@ def _digits(keys, where, out, shift, bins):
 
 
 @jit
+def _radix(keys, where, other, bins, shift, end):
+    """Sort the places of keys stably by the bits from `shift` on; return where they are."""
+    for i in range(keys.shape[0]):
+        where[i] = i
+    while shift < end:
+        # Digits of one size: 8 bits for bytes, 11 else.
+        digit = min(_DIGIT if end > 8 else 8, end - shift)
+        if _digits(keys, where, other, shift, bins[: 1 << digit]):
+            where, other = other, where
+        shift += digit
+    return where
+
+
+@jit
+def _settle(keys, where):
+    """Insert what stands too high among its neighbours; say whether that was little work."""
+    moves = 0
+    for i in range(1, keys.shape[0]):
+        p = where[i]
+        j = i
+        key = np.uint64(keys[p])
+        while j > 0 and np.uint64(keys[where[j - 1]]) > key:
+            where[j] = where[j - 1]
+            j -= 1
+        where[j] = p
+        moves += i - j
+        if moves > 2 * keys.shape[0]:
+            return False
+    return True
+
+
+@jit
 def _codes(keys, codes, where, other, bins):
     """Give each key of a tile its place in sorted order, ties in raster order; return the order."""
     n = keys.shape[0]
+    varying = keys[0] ^ keys[0]
     for i in range(n):
-        where[i] = i
-    bits = 8 * keys.itemsize
-    digit = 8 if bits == 8 else 11
-    shift = 0
-    while shift < bits:
-        if _digits(keys, where, other, shift, bins[: 1 << min(digit, bits - shift)]):
-            where, other = other, where
-        shift += digit
+        varying |= keys[i] ^ keys[0]
+    end = 0
+    while end < 8 * keys.itemsize and varying >> end != 0:
+        end += 1
+    start, order = max(end - 3 * _DIGIT, 0), where
+    while True:
+        order = _radix(keys, where, other, bins, start, end)
+        # Long keys seldom agree in their first 33 bits: what is left is a few neighbours.
+        if start == 0 or _settle(keys, order):
+            break
+        start = 0
     for i in range(n):
-        codes[where[i]] = i
-    return where
+        codes[order[i]] = i
+    return order
 
 
 @jit
@@ -113,15 +167,15 @@ def _slide_row(codes, words, enter, leave, start, rank, n, found, at):
             c = np.uint64(codes[i])
             words[c >> six] |= one << (c & low)
             below += (c >> six) < at
-    at, below, found[0] = _seek(words, at, below, rank)
-    for x in range(1, n):
-        first = np.uint64(at)
-        for r in range(np.uint64(enter.shape[0])):
-            old = np.uint64(codes[np.uint64(start + x - 1 + leave[r])])
-            new = np.uint64(codes[np.uint64(start + x + enter[r])])
-            words[old >> six] ^= one << (old & low)
-            words[new >> six] ^= one << (new & low)
-            below += np.int64((new >> six) < first) - np.int64((old >> six) < first)
+    for x in range(n):
+        if x > 0:
+            first = np.uint64(at)
+            for r in range(np.uint64(enter.shape[0])):
+                old = np.uint64(codes[np.uint64(start + x - 1 + leave[r])])
+                new = np.uint64(codes[np.uint64(start + x + enter[r])])
+                words[old >> six] ^= one << (old & low)
+                words[new >> six] ^= one << (new & low)
+                below += np.int64((new >> six) < first) - np.int64((old >> six) < first)
         at, below, found[x] = _seek(words, at, below, rank)
     return at
 

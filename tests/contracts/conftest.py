@@ -82,7 +82,8 @@ class Case:
     masked: bool = False
 
     def __str__(self):
-        given = ",".join(f"{k}={v}" for k, v in self.params.items()) or "defaults"
+        told = {k: getattr(v, "__name__", v) for k, v in self.params.items()}
+        given = ",".join(f"{k}={v}" for k, v in told.items()) or "defaults"
         return f"{self.filter.name}-{given}{'-masked' * self.masked}".replace(" ", "")
 
     @property

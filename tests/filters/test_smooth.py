@@ -127,3 +127,75 @@ def test_as_integers_rounded_and_not_truncated():
     exact = reference(image, 1.0)
     sure = np.abs(exact - np.floor(exact) - 0.5) > 1e-3
     assert_array_equal(result[sure], np.rint(exact)[sure])
+
+
+def weighted(image, valid, mode="reflect", **options):
+    """Sums of the weighted pixels that count, over the sums of their weights."""
+    filled = np.where(valid, image, 0.0)
+    total = reference(filled, 1.5, mode, **options)
+    weight = reference(valid, 1.5, mode, **{**options, "cval": 1.0})
+    # Weights of scipy's sums do not cancel to exactly 0 where nothing counts.
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(weight > 1e-12, total / weight, np.nan)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("dtype", ["uint8", "float64"])
+def test_pixels_left_out_have_no_weight(mode, dtype):
+    image = noise(dtype, (30, 33))
+    mask = np.random.default_rng(2).random(image.shape) > 0.6
+    mask[5:28, 4:27] = False
+    expected = weighted(image, mask, mode, cval=3.0)
+    assert np.isnan(expected).any()
+    result = cf.gaussian(image, sigma=1.5, mask=mask, mode=mode, cval=3.0)
+    assert_array_equal(np.isnan(result), np.isnan(expected))
+    close(np.nan_to_num(result), np.nan_to_num(expected))
+    if dtype == "float64":
+        image[~mask] = np.nan
+        omitted = cf.gaussian(image, sigma=1.5, mode=mode, cval=3.0, nan_policy="omit")
+        assert_array_equal(omitted, result)
+
+
+@pytest.mark.parametrize("shape", [(50,), (9, 11, 12)])
+def test_left_out_along_one_and_three_axes(shape):
+    image = noise("float32", shape)
+    valid = np.random.default_rng(4).random(shape) > 0.3
+    result = cf.gaussian(image, sigma=1.5, mask=valid)
+    close(result, weighted(image.astype(np.float64), valid))
+
+
+def test_with_nothing_left_out_the_pixels_are_the_same():
+    image = noise("float32", (40, 41))
+    expected = cf.gaussian(image, sigma=2.0)
+    assert_array_equal(cf.gaussian(image, sigma=2.0, nan_policy="omit"), expected)
+    assert_array_equal(cf.gaussian(image, sigma=2.0, mask=np.ones(image.shape)), expected)
+    image[3, 4] = np.nan
+    result = cf.gaussian(image, sigma=2.0, nan_policy="omit")
+    far = np.zeros(image.shape, bool)
+    far[12:], far[:, 13:] = True, True
+    assert_array_equal(result[far], expected[far])
+    assert np.isfinite(result).all()
+
+
+def test_a_derivative_takes_all_pixels():
+    image = noise("float32", (20, 20))
+    with pytest.raises(ParameterError, match="order 1 with nan_policy 'omit'"):
+        cf.gaussian(image, order=1, nan_policy="omit")
+    with pytest.raises(ParameterError, match="order 2 with a mask"):
+        cf.gaussian(image, order=(0, 2), mask=image > 0)
+
+
+@pytest.mark.parametrize("dtype", ["int16", "float32"])
+def test_nodata_makes_derivatives_unknown(dtype, tmp_path, make_store):
+    image = noise("uint8", (30, 31)).astype(dtype)
+    image[14, 9] = -1
+    held = cf.open(make_store(tmp_path / "in.zarr", image), nodata=-1)
+    result = cf.gaussian(held, order=(0, 1), radius=2)[...].astype(np.float64)
+    unknown = np.isnan(result) if dtype == "int16" else result == -1
+    expected = np.zeros(image.shape, bool)
+    # The weight of a first derivative at the centre of its axis is 0.
+    expected[12:17, [7, 8, 10, 11]] = True
+    expected[14, 9] = True
+    assert_array_equal(unknown, expected)
+    clean = cf.gaussian(image, order=(0, 1), radius=2)
+    assert_array_equal(result[~unknown], clean[~unknown])

@@ -1,5 +1,6 @@
 """Rank filters against sorting every window."""
 
+import tracemalloc
 from itertools import product
 
 import numpy as np
@@ -9,7 +10,13 @@ from scipy import ndimage
 
 from chunkfilt.kernels import _network
 from chunkfilt.kernels import rank as module
-from chunkfilt.kernels.rank import median_rank, rank_filter
+from chunkfilt.kernels.rank import (
+    median_rank,
+    percentile_rank,
+    rank_filter,
+    rank_memory,
+    signed_rank,
+)
 
 DTYPES = ["?", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8"]
 METHODS = ["network", "slide"]
@@ -264,3 +271,82 @@ def test_errors():
         rank_filter(block, np.ones(3, bool), 0)
     with pytest.raises(TypeError, match="complex"):
         rank_filter(block.astype(complex), np.ones((3, 3), bool), 0)
+
+
+def test_the_rank_of_a_percentile():
+    for q in (0.0, 0.1, 29.0, 57.0, 99.99, 100.0, -100.0, -0.5, -71.0):
+        positive = q + 100 if q < 0 else q
+        for n in (1, 2, 9, 100, 17665):
+            rank = n - 1 if positive == 100 else int(float(n) * positive / 100.0)
+            assert percentile_rank(n, q) == rank
+            assert percentile_rank(np.array([n]), q) == rank
+    assert percentile_rank(3, float(np.nextafter(100, 0))) == 2
+
+
+def test_a_rank_from_either_end():
+    assert [signed_rank(4, k) for k in (0, 3, -1, -4)] == [0, 3, 3, 0]
+    np.testing.assert_array_equal(signed_rank(np.arange(1, 5), -2), [0, 0, 1, 2])
+    np.testing.assert_array_equal(signed_rank(np.arange(1, 5), 1), [0, 1, 1, 1])
+
+
+def test_the_first_and_the_last_rank_are_extremes():
+    rng = np.random.default_rng(1)
+    for dtype in DTYPES:
+        block = pixels(rng, (1, 12, 14), dtype)
+        for rank in (0, int(disk(3, 3).sum()) - 1):
+            result = rank_filter(block, disk(3, 3), rank)
+            np.testing.assert_array_equal(result, oracle(block, disk(3, 3), rank))
+
+
+@pytest.mark.parametrize("dtype", ["u1", "f4", "f8"])
+@pytest.mark.parametrize("footprint", [np.ones((5, 5), bool), disk(7), disk(20), disk(60)])
+def test_memory_is_at_least_what_is_taken(footprint, dtype):
+    rank, kind = int(footprint.sum()) // 2, np.dtype(dtype)
+    block = np.random.default_rng(0).integers(0, 200, (1, 240, 250)).astype(kind)
+    rank_filter(block, footprint, rank)
+    core = tuple(n - w + 1 for n, w in zip(block.shape[1:], footprint.shape, strict=True))
+    tracemalloc.start()
+    result = rank_filter(block, footprint, rank)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    told = rank_memory(core, footprint, rank, kind)
+    # What a tile takes inside compiled code is not traced.
+    assert peak - result.nbytes < told + 100_000
+    assert told < 8_000_000
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i1", "?"])
+@pytest.mark.parametrize("window", [(5, 5), (2, 9), (31, 7), (1, 9), (9, 1), (3, 4, 5)])
+def test_column_histograms(window, dtype):
+    shape = (2, 6, 12, 40) if len(window) == 3 else (2, 45, 1100)
+    block = pixels(np.random.default_rng(4), shape, dtype)
+    footprint = np.ones(window, bool)
+    n = int(footprint.sum())
+    for rank in {0, n // 3, n // 2, n - 1}:
+        expected = oracle(block, footprint, rank)
+        np.testing.assert_array_equal(run(block, footprint, rank, "columns"), expected)
+
+
+def test_column_histograms_follow_a_rank_that_jumps():
+    block = np.zeros((1, 20, 400), np.uint8)
+    block[:, :, ::40] = 255
+    block[:, 10:, 100:140] = np.arange(40)
+    block[:, :, 200:210] = 17
+    for rank in (1, 12, 20, 34):
+        expected = oracle(block, np.ones((5, 7), bool), rank)
+        result = run(block, np.ones((5, 7), bool), rank, "columns")
+        np.testing.assert_array_equal(result, expected)
+
+
+def test_the_method_follows_from_footprint_rank_and_dtype():
+    def method(footprint, itemsize):
+        mask = footprint.reshape((1,) * (3 - footprint.ndim) + footprint.shape)
+        return module._choose(mask, int(footprint.sum()) // 2, itemsize)
+
+    assert method(np.ones((5, 5), bool), 4) == "straight"
+    assert method(disk(5), 4) == "network"
+    assert method(disk(20), 1) == "slide"
+    assert method(np.ones((31, 31), bool), 1) == "columns"
+    assert method(np.ones((31, 31), bool), 2) == "slide"
+    assert method(np.ones((256, 256), bool), 1) == "slide"
+    assert method(np.ones(2001, bool), 1) == "slide"
