@@ -63,7 +63,7 @@ steps:
 """
     )
     nodes = built.nodes
-    assert nodes["g"].inputs == (nodes["source"],)
+    assert nodes["g"].inputs == (nodes["source"], None)
     assert nodes["abs"].inputs == (nodes["g"],)
     assert nodes["subtract"].inputs == (nodes["source"], nodes["g"])
     assert nodes["add"].inputs == (3, nodes["source"])

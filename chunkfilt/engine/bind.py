@@ -58,6 +58,7 @@ def bind(
     first = next(node for node in given if is_image(node)).spec
     spatial = _spatial_axes(declared, first, checked.get("axes"))
     resolved = declared.resolve(checked, len(spatial))
+    resolved.image_dtype = first.dtype
     resolved.shape_px = tuple(first.shape[axis] for axis in spatial)
     dtypes = [one.spec.dtype if is_image(one) else one for one in given if one is not None]
     if declared.rules.check is not None:
@@ -146,8 +147,11 @@ def _check_inputs(declared: Filter, inputs: Sequence[Operand], given: Sequence[O
         or any(name in declared.inputs[: declared.required] for name in missing)
     ):
         got = sum(one is not None for one in inputs)
+        optional = declared.inputs[declared.required :]
+        more = f" (optionally {', '.join(optional)})" if optional else ""
         message = (
-            f"{declared.name} takes {' and '.join(declared.inputs)} as input, "
+            f"{declared.name} takes {' and '.join(declared.inputs[: declared.required])}{more} as "
+            "input, "
             f"got {got} image{'s' * (got != 1)}"
         )
         raise InputError(message)

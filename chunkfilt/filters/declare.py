@@ -13,7 +13,7 @@ The decorator reads the function's signature:
 
 The rules (``halo=``, ``dtype=``, ...) are pure functions of the parameters, seen as the
 attributes of `p` (per-axis ones expanded, ``p.ndim`` spatial axes, the image's ``p.shape_px``
-pixels along them), and of the input dtypes.
+pixels along them and its ``p.image_dtype``), and of the input dtypes.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import resource
 import shutil
 import sys
@@ -18,10 +19,10 @@ import numpy as np
 
 from chunkfilt.engine.costing import kept_chunks
 from chunkfilt.engine.graph import ImageNode, Value, topological
-from chunkfilt.engine.plan import MEMORY_OVERHEAD, Layout, Plan, make_plan
+from chunkfilt.engine.plan import MEMORY_OVERHEAD, Layout, Plan, common_grid, make_plan
 from chunkfilt.engine.values import lay_rows
 from chunkfilt.errors import InputError, RunError
-from chunkfilt.grid import Region
+from chunkfilt.grid import ImageSpec, Region
 from chunkfilt.kernels.checksum import format_checksum
 from chunkfilt.runtime import provenance
 from chunkfilt.runtime.executors import SCHEDULERS, Executor, available_cores, make_executor
@@ -44,6 +45,8 @@ __all__ = ["RunOptions", "RunResult", "compute", "plan_run", "run", "values_of"]
 
 DEFAULT_MEMORY = 2 << 30
 _SMALL_JSON = 64 * 1024
+# Pixels of an image in memory that is cut into blocks without much thought, and of a block.
+_SOON_DONE, _LEAST_BLOCK = 1 << 24, 1 << 18
 # What kernels from the cache, codecs and zarr's event loop add when they are first used (measured:
 # 20 MiB, and some 80 MiB that codecs and the allocator hold). Compiling, once on a machine, takes
 # some 150 MiB more.
@@ -292,7 +295,12 @@ def _keeper(place: Path) -> Callable[[ImageNode, Sequence[int]], ZarrImage]:
 
 
 def _memory_plan(outputs: Mapping[str, ImageNode | Value], options: RunOptions) -> Plan:
-    """Plan work in memory: the budget is what it takes, the unit a small tile."""
+    """Plan work in memory: the budget is what it takes, the unit a small tile.
+
+    To look for the best block takes longer than to filter a small image; that is cut into a few.
+    """
+    grid = common_grid(outputs)
+    block = _parts(grid, options.tasks) if grid.size <= _SOON_DONE else None
     layouts = {}
     for name, node in outputs.items():
         if not isinstance(node, Value):
@@ -307,9 +315,21 @@ def _memory_plan(outputs: Mapping[str, ImageNode | Value], options: RunOptions) 
         budget=1 << 62,
         workers=options.tasks,
         base=process_memory(),
+        block=block,
+        strip=block,
         keep=False,
         overhead=MEMORY_OVERHEAD,
     )
+
+
+def _parts(grid: ImageSpec, workers: int) -> list[int]:
+    """Return a block of which an image has at least two for each worker; batch axes go first."""
+    block = [max(n, 1) for n in grid.shape]
+    most = grid.size if workers == 1 else grid.size // (2 * workers)
+    while math.prod(block) > max(most, _LEAST_BLOCK):
+        axis = max(range(len(block)), key=lambda a: (block[a] > 1, a not in grid.spatial, block[a]))
+        block[axis] = -(-block[axis] // 2)
+    return block
 
 
 def _refuse_empty(plan: Plan) -> None:

@@ -41,6 +41,7 @@ def found(bench, tmp_path_factory):
         "kernels": ["kernels"],
         "blocks": ["blocks"],
         "memory": ["memory", "--jobs", "mean"],
+        "filters": ["filters", "--filters", "gradient,where"],
     }
     running = {}
     for name, asked in words.items():
@@ -122,6 +123,42 @@ def test_memory_is_beside_the_plan(found):
     for one in record["memory"]:
         assert one["growth"] > 0
         assert all(run["peak"] > 0 and run["planned"] > 0 for run in one["runs"])
+
+
+def test_filters_are_compared_in_memory_and_from_store_to_store(found, bench):
+    text, record = found["filters"]
+    table = bench("cases").by_filter()
+    wanted = [
+        (name, number, kind)
+        for name in ("gradient", "where")
+        for number, case in enumerate(table[name])
+        for kind in case.kinds
+    ]
+    assert [(one["filter"], one["case"], one["kind"]) for one in record["filters"]] == wanted
+    for one in record["filters"]:
+        assert f"| {one['filter']} | {table[one['filter']][one['case']].title} |" in text
+        assert min(*one["mpx_per_s"].values(), one["ratios"]["reference"], one["plan_ms"]) > 0
+        assert one["difference"] <= table[one["filter"]][one["case"]].tolerance
+    assert [one["filter"] for one in record["stored"]] == ["gradient", "where"]
+    for one in record["stored"]:
+        assert set(one["contestants"]) == {"chunkfilt", "dask"}
+        assert min(one["ratios"]["dask"].values()) > 0
+        assert one["difference"] <= table[one["filter"]][0].tolerance
+
+
+def test_cases_below_their_target_are_named_the_worst_first(bench):
+    def row(name, ratio):
+        speed = {"chunkfilt": ratio, "reference": 1.0}
+        about = {"case": 0, "kind": "mask", "difference": 0.0, "plan_ms": 1000.0}
+        about["sides"] = {"chunkfilt": 1000, "reference": 1000}
+        return {"filter": name, "mpx_per_s": speed, "ratios": {"reference": ratio}, **about}
+
+    rows = [row("where", 0.9), row("median", 11.0), row("rank", 5.0), row("gradient", 1.0)]
+    text = bench("filters").markdown(rows, [])
+    assert "2 of 4 meet their target. Below it: rank" in text
+    assert text.index("(5 of 10)") < text.index("(0.9 of 1)")
+    # A megapixel in a fifth of a second, and a second for the plan.
+    assert "| 5.00 (0.83) | >= 10, **missed** |" in text
 
 
 def _row(contestant, number, wall, megapixels=4.0):

@@ -19,7 +19,7 @@ from chunkfilt.errors import ParameterError
 from chunkfilt.filters import texture
 from chunkfilt.filters.declare import registered
 from chunkfilt.grid import ImageSpec
-from chunkfilt.kernels import fourier
+from chunkfilt.kernels import correlation, fourier
 from chunkfilt.runtime.executors import make_executor
 from chunkfilt.runtime.progress import silent
 from chunkfilt.runtime.tasks import run_passes
@@ -27,9 +27,10 @@ from chunkfilt.runtime.tasks import run_passes
 SMALL_GABOR = {"sigma_x": 1.0, "sigma_y": 1.5, "n_stds": 2.0}
 # Costs more than tiles of 32 x 32 do, see `small_tiles`.
 TILED_GABOR = {"sigma_x": 1.5, "sigma_y": 3.0}
+TILED_WEIGHTS = {"weights": np.random.default_rng(0).integers(-9, 9, (11, 12)).tolist()}
 EXAMPLES = {
-    "convolve": [{"weights": "crooked weights"}, {"weights": {"gaussian": 0.5}}],
-    "correlate": [{"weights": "crooked weights"}, {"weights": {"box": 3}}],
+    "convolve": [{"weights": "crooked weights"}, {"weights": {"gaussian": 0.5}}, TILED_WEIGHTS],
+    "correlate": [{"weights": "crooked weights"}, {"weights": {"box": 3}}, TILED_WEIGHTS],
     "cast": [{"dtype": "int16"}, {"dtype": "uint8"}],
     "clip": [{"min": 3.5, "max": 100.0}, {"max": 50.0}],
     "equalize_hist": [{}, {"nbins": 7}, {"scope": "all"}],
@@ -42,12 +43,24 @@ EXAMPLES = {
         {"frequencies": [0.3], "thetas": [0.0, 0.7], **SMALL_GABOR},
         {"frequencies": [0.2], "thetas": [0.5, 1.07], **TILED_GABOR},
     ],
+    "fill_gaps": [
+        {"max_distance": 2.3},
+        {"max_distance": 2, "method": "mean"},
+        {"max_distance": 3, "method": "idw", "power": 1.5},
+    ],
     "generic": [{"function": np.ptp}],
     "gaussian": [{}, {"sigma": 0.7, "order": 1}, {"sigma": 2.0, "radius": 3}],
     "histogram": [{}, {"nbins": 5, "range": (10.0, 90.0)}, {"scope": "all"}],
     "mix_channels": [{"weights": "mean", "axis": 0}],
     "percentile": [{"percentile": 30}, {"percentile": -20}],
     "rank": [{"rank": 1}, {"rank": -2}],
+    "threshold_local": [
+        {},
+        {"block_size": 5, "method": "mean", "offset": 2.5},
+        {"block_size": 5, "method": "median"},
+    ],
+    "threshold_niblack": [{"window_size": 5}],
+    "threshold_sauvola": [{"window_size": 3}, {"window_size": 5, "k": -0.3, "r": 60.0}],
     "statistics": [{}, {"percentiles": [2.0, 50.0, 99.0]}, {"scope": "all"}],
     "variance": [{}, {"ddof": 1}],
 }
@@ -83,7 +96,7 @@ class Case:
 
     def __str__(self):
         told = {k: getattr(v, "__name__", v) for k, v in self.params.items()}
-        given = ",".join(f"{k}={v}" for k, v in told.items()) or "defaults"
+        given = ",".join(f"{k}={v}"[:40] for k, v in told.items()) or "defaults"
         return f"{self.filter.name}-{given}{'-masked' * self.masked}".replace(" ", "")
 
     @property
@@ -104,11 +117,12 @@ class Case:
         images = [(rng.random(shape) * 200).astype(dtype) for _ in range(count)]
         if self.name.startswith("binary_"):
             # Dense in some squares and sparse in others: structures fit here and miss there.
-            squares = sum(np.indices(shape) // 6) % 2
-            images[0] *= rng.random(shape) > np.where(squares, 0.2, 0.8)
+            squares = sum(np.indices(shape) // 6) % 3
+            images[0] *= rng.random(shape) > np.array([0.2, 0.5, 0.8])[squares]
         if self.masked:
             images[-1] = rng.random(shape) > 0.2
-        if self.params.get("nan_policy") == "omit" and images[0].dtype.kind == "f":
+        left_out = self.filter.rules.omits == "always" or self.params.get("nan_policy") == "omit"
+        if left_out and images[0].dtype.kind == "f":
             images[0][rng.random(shape) < 0.2] = np.nan
         return images
 
@@ -259,9 +273,11 @@ def pytest_generate_tests(metafunc):
 def small_tiles(monkeypatch):
     """Make the tiles of Fourier transforms smaller than the images here."""
     monkeypatch.setattr(fourier, "_LENGTHS", {32: 4.0, 1728: 1000.0})
-    texture._chosen.cache_clear()
+    for chosen in (texture._chosen, correlation._chosen):
+        chosen.cache_clear()
     yield
-    texture._chosen.cache_clear()
+    for chosen in (texture._chosen, correlation._chosen):
+        chosen.cache_clear()
 
 
 @pytest.fixture(autouse=True)

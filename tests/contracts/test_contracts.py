@@ -104,8 +104,12 @@ def reach(node, axis):
 
 def test_the_halo_is_enough_and_no_more(window_case):
     dtype = window_case.dtypes[-1]
-    shape = (40, 41) if window_case.accepts((40, 41), dtype) else (40,)
+    # In a mask it takes many places until a pattern has a chance.
+    side = 160 if window_case.name.startswith("binary_") else 40
+    shape = (side, side + 1) if window_case.accepts((side, side + 1), dtype) else (side,)
     images = window_case.images(shape, dtype)
+    if window_case.filter.rules.omits == "always":
+        images[0][...] = np.nan
     before = whole(window_case.bind([a.copy() for a in images], mode="nearest")).astype(float)
     others = [window_case.images(shape, dtype, seed)[0] for seed in range(1, 9)]
     uniform = (1e6, -1e6, 0.0) if dtype == "float64" else (255, 0)
@@ -120,7 +124,8 @@ def test_the_halo_is_enough_and_no_more(window_case):
             other = [a.copy() for a in images]
             np.moveaxis(other[0], axis, 0)[at] = value
             after = whole(window_case.bind(other, mode="nearest")).astype(float)
-            differs = np.moveaxis(~(np.abs(after - before) <= rounding), out, 0)
+            equal = (np.abs(after - before) <= rounding) | (np.isnan(after) & np.isnan(before))
+            differs = np.moveaxis(~equal, out, 0)
             changed |= differs.reshape(before.shape[out], -1).any(axis=1)
             if changed[at - ahead] and changed[at + back]:
                 break
