@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench stubs clean clean-cache
+.PHONY: demo test lint bench bench-filters stubs clean clean-cache
 
 demo: $(VENV)/.demo
 	$(BIN)/chunkfilt demo demo
@@ -15,7 +15,7 @@ demo: $(VENV)/.demo
 	@echo "The result:  demo/gabor_features.zarr  its picture: demo/gabor_features.png"
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -24,6 +24,9 @@ lint: $(VENV)/.test
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
+
+bench-filters: $(VENV)/.bench  ## every filter beside SciPy, scikit-image and OpenCV
+	$(BIN)/python -m benchmarks filters
 
 stubs: $(VENV)/.test  ## write chunkfilt/__init__.pyi anew, after a filter's signature changed
 	$(BIN)/python -m chunkfilt.arrays.stubs

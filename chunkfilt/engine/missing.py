@@ -63,7 +63,8 @@ def block_dtype_of(
         if declared.rules.check is not None:
             declared.rules.check(p, [wide, *dtypes[1:]])
         kept = declared.rules.dtype(p, [wide, *dtypes[1:]]).kind
-        fits = kept == declared.rules.dtype(p, dtypes).kind
+        # A mask cannot say that a pixel of it is missing.
+        fits = kept == declared.rules.dtype(p, dtypes).kind != "b"
     except ValueError:
         fits = False
     if not fits:

@@ -32,6 +32,7 @@ NEIGHBOURHOODS = [name for name, one in BUILT_IN.items() if "mode" in one.model.
 VALUES = [name for name, one in BUILT_IN.items() if one.kind == "value"]
 # What a filter cannot do without, or would take long with.
 PARAMS: dict[str, dict[str, Any]] = {
+    "binary_hit_or_miss": {"structure1": [[0, 1], [1, 1]]},
     "cast": {"dtype": "int16"},
     "clip": {"min": 40, "max": 200},
     "convolve": {"weights": [[1, -1, 2], [0, 3, 1], [1, 1, 0.5]]},
@@ -323,7 +324,7 @@ def test_map_overlap_serves_where_it_can_and_slices_elsewhere():
 
 def test_the_same_call_has_the_same_keys():
     x = da.from_array(image(), (5, 4))
-    for name in BUILT_IN:
+    for name in (*IMAGES, *VALUES):
         given = inputs_of(name, image())
         first, again = (
             lazily(name, x, *given[1:], **PARAMS.get(name, {})).__dask_graph__() for _ in range(2)

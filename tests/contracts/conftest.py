@@ -29,6 +29,13 @@ SMALL_GABOR = {"sigma_x": 1.0, "sigma_y": 1.5, "n_stds": 2.0}
 TILED_GABOR = {"sigma_x": 1.5, "sigma_y": 3.0}
 TILED_WEIGHTS = {"weights": np.random.default_rng(0).integers(-9, 9, (11, 12)).tolist()}
 EXAMPLES = {
+    "binary_closing": [{}, {"iterations": 2, "border_value": 1}],
+    "binary_dilation": [{}, {"iterations": 2, "structure": "crooked", "border_value": 1}],
+    "binary_erosion": [{}, {"iterations": 2, "structure": "crooked"}],
+    "binary_hit_or_miss": [{"structure1": [[1, 0], [0, 0]], "structure2": [[1]]}],
+    "dilation": [{}, {"structure": "heights"}],
+    "erosion": [{}, {"structure": "heights", "footprint": "crooked"}],
+    "morphological_gradient": [{}, {"structure": "heights", "origin": -1}],
     "convolve": [{"weights": "crooked weights"}, {"weights": {"gaussian": 0.5}}, TILED_WEIGHTS],
     "correlate": [{"weights": "crooked weights"}, {"weights": {"box": 3}}, TILED_WEIGHTS],
     "cast": [{"dtype": "int16"}, {"dtype": "uint8"}],
@@ -116,9 +123,9 @@ class Case:
         count = len(self.filter.inputs) if self.masked else self.filter.required
         images = [(rng.random(shape) * 200).astype(dtype) for _ in range(count)]
         if self.name.startswith("binary_"):
-            # Dense in some squares and sparse in others: structures fit here and miss there.
-            squares = sum(np.indices(shape) // 6) % 3
-            images[0] *= rng.random(shape) > np.array([0.2, 0.5, 0.8])[squares]
+            # Few, half or most of the pixels: structures fit here and miss there.
+            thirds = sum(3 * i // n for i, n in zip(np.indices(shape), shape, strict=True)) % 3
+            images[0] *= rng.random(shape) < np.array([0.03, 0.5, 0.97])[thirds]
         if self.masked:
             images[-1] = rng.random(shape) > 0.2
         left_out = self.filter.rules.omits == "always" or self.params.get("nan_policy") == "omit"
@@ -129,8 +136,11 @@ class Case:
     def parameters(self, ndim):
         """Return the parameters for so many spatial axes."""
         chosen = dict(self.params)
-        if chosen.get("footprint") == "crooked":
-            chosen["footprint"] = CROOKED[ndim]
+        for name in ("footprint", "structure"):
+            if chosen.get(name) == "crooked":
+                chosen[name] = CROOKED[ndim]
+        if chosen.get("structure") == "heights":
+            chosen["structure"] = (5 * np.array(CROOKED[ndim]) - 2).tolist()
         if chosen.get("weights") == "crooked weights":
             chosen["weights"] = (np.array(CROOKED[ndim]) * 0.75 - 0.25).tolist()
         return chosen

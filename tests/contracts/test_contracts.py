@@ -104,9 +104,7 @@ def reach(node, axis):
 
 def test_the_halo_is_enough_and_no_more(window_case):
     dtype = window_case.dtypes[-1]
-    # In a mask it takes many places until a pattern has a chance.
-    side = 160 if window_case.name.startswith("binary_") else 40
-    shape = (side, side + 1) if window_case.accepts((side, side + 1), dtype) else (side,)
+    shape = (40, 41) if window_case.accepts((40, 41), dtype) else (40,)
     images = window_case.images(shape, dtype)
     if window_case.filter.rules.omits == "always":
         images[0][...] = np.nan
