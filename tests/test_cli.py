@@ -17,6 +17,7 @@ import chunkfilt as cf
 from chunkfilt.cli import main
 from chunkfilt.errors import UnfinishedWarning
 from chunkfilt.filters.declare import registered
+from chunkfilt.filters.generic import allow_code_always
 
 JOB = "version: 1\ninput: in.zarr\nsteps: [{maximum: {size: 3}}]\noutput: out.zarr\n"
 
@@ -423,3 +424,60 @@ def test_set_a_parameter_of_a_bare_step(cli, make_job, tmp_path):
     assert cli("run", job, "--set", "steps.0.median.size=5")[0] == 0
     expected = ndimage.median_filter(pixels(tmp_path / "in.zarr"), 5)
     np.testing.assert_array_equal(pixels(tmp_path / "out.zarr"), expected)
+
+
+CODE = """
+version: 1
+input: in.zarr
+steps:
+  - generic: {function: "beside:spread", size: 3}
+output: out.zarr
+"""
+
+
+def test_functions_in_a_job_only_where_they_are_allowed(cli, make_job, tmp_path):
+    (tmp_path / "beside.py").write_text("def spread(x):\n    return x.max() - x.min()\n")
+    job = make_job(CODE)
+    code, _, error = cli("run", job)
+    assert code == 2
+    assert "line 4" in error or ":4:" in error
+    assert "--allow-code" in error
+    assert not (tmp_path / "out.zarr").exists()
+    sys.modules.pop("beside", None)
+    try:
+        code, _, error = cli("run", job, "--allow-code")
+    finally:
+        allow_code_always(False)
+    assert code == 0, error
+    pixels = zarr.open_array(str(tmp_path / "in.zarr"))[...]
+    expected = ndimage.maximum_filter(pixels, 3).astype(float) - ndimage.minimum_filter(pixels, 3)
+    np.testing.assert_array_equal(zarr.open_array(str(tmp_path / "out.zarr"))[...], expected)
+
+
+IMAGES = """
+version: 1
+input: in.zarr
+images:
+  mask: {path: mask.zarr}
+steps:
+  - mean: {size: 3}
+    input: [source, mask]
+  - correlate: {weights: kernel.npy}
+output: out.zarr
+"""
+
+
+def test_further_images_and_weights_from_a_file(cli, make_job, make_store, tmp_path):
+    job = make_job(IMAGES)
+    pixels = zarr.open_array(str(tmp_path / "in.zarr"))[...]
+    mask = (np.arange(pixels.size).reshape(pixels.shape) % 3 > 0).astype("uint8")
+    make_store(tmp_path / "mask.zarr", mask)
+    weights = np.array([[0.0, 1.0], [2.0, -1.0]])
+    np.save(tmp_path / "kernel.npy", weights)
+    code, _, error = cli("run", job)
+    assert code == 0, error
+    expected = cf.correlate(cf.mean(pixels, mask, size=3), weights=weights)
+    np.testing.assert_array_equal(zarr.open_array(str(tmp_path / "out.zarr"))[...], expected)
+    code, _, error = cli("run", job, "--set", "images.mask.path=nowhere.zarr", "--overwrite")
+    assert code == 2
+    assert "nowhere.zarr" in error

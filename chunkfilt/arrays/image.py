@@ -189,6 +189,15 @@ class Image:
             return table
         return f"{table}<img src='{picture}'>"
 
+    def __pow__(self, exponent: Any) -> Any:
+        return _binary("power", reflected=False)(self, exponent)
+
+    def __invert__(self) -> Any:
+        if self.dtype != np.bool_:
+            message = f"~ turns masks round, this image has dtype {self.dtype.name}"
+            raise InputError(message)
+        return apply(find_filter("logical_not"), [self], {})
+
     def __abs__(self) -> Image:
         made: Image = apply(find_filter("abs"), [self], {})
         return made
@@ -339,6 +348,19 @@ def _binary(name: str, reflected: bool) -> Callable[[Image, Any], Any]:
     return method
 
 
+def _joined(name: str) -> Callable[[Image, Any], Any]:
+    def method(self: Image, other: Any) -> Any:
+        if not isinstance(other, Image):
+            return NotImplemented
+        if not self.dtype == other.dtype == np.bool_:
+            # NumPy joins the bits of integers; here that is nobody's wish.
+            message = "& | ^ join masks: compare first, as in (image > 3) & (image < 9)"
+            raise InputError(message)
+        return apply(find_filter(name), [self, other], {})
+
+    return method
+
+
 for _sign, _name in (
     ("add", "add"),
     ("sub", "subtract"),
@@ -347,3 +369,13 @@ for _sign, _name in (
 ):
     setattr(Image, f"__{_sign}__", _binary(_name, reflected=False))
     setattr(Image, f"__r{_sign}__", _binary(_name, reflected=True))
+# Not == and !=: an image is also a key and a member of lists.
+for _sign, _name in (
+    ("gt", "greater"),
+    ("ge", "greater_equal"),
+    ("lt", "less"),
+    ("le", "less_equal"),
+):
+    setattr(Image, f"__{_sign}__", _binary(_name, reflected=False))
+for _sign, _name in (("and", "logical_and"), ("or", "logical_or"), ("xor", "logical_xor")):
+    setattr(Image, f"__{_sign}__", _joined(_name))

@@ -13,7 +13,7 @@ from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
 from chunkfilt.filters.declare import image_filter
 from chunkfilt.filters.footprints import ball, disk
-from chunkfilt.filters.params import Origin
+from chunkfilt.filters.params import Origin, full_path
 from chunkfilt.filters.smooth import gaussian_weights
 from chunkfilt.grid import Halo, window_halo
 from chunkfilt.kernels import correlation, fourier
@@ -96,7 +96,7 @@ def make_weights(value: Any, ndim: int) -> np.ndarray:
 
 def _load(path: str) -> np.ndarray:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.load(full_path(path), mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         message = f"must be a .npy file of numbers that can be read ({error})"
         raise ValueError(message) from None

@@ -181,6 +181,20 @@ def test_operators_of_two_images_are_numpys(pair, sign, other):
         same(OPERATORS[sign](a, b)[:], OPERATORS[sign](left, right))
 
 
+def test_comparisons_and_masks(pair):
+    (a, left), (b, right) = pair("uint8", 0), pair("int16", 1)
+    same((a > 40)[:], left > 40)
+    same((a <= 40)[:], left <= 40)
+    same(((a > 40) & (a <= b) | ~(b < 0))[:], (left > 40) & (left <= right) | ~(right < 0))
+    same(((a > 40) ^ (b > 0))[:], (left > 40) ^ (right > 0))
+    np.testing.assert_allclose((a**2)[:], left.astype(float) ** 2)
+    assert (a == b) is False
+    with pytest.raises(InputError, match="compare first"):
+        _ = a & b
+    with pytest.raises(InputError, match=r"turns masks round, .* uint8"):
+        _ = ~a
+
+
 def test_abs_and_a_chain(pair):
     image, data = pair("int32", 0)
     same(abs(image)[:], abs(data))
