@@ -15,6 +15,7 @@ HEAVY = {
     "rich", "typer", "PIL", "skimage", "matplotlib", "ruamel", "numcodecs",
 }  # fmt: skip
 KEPT = [
+    "allow_code",
     "Image", "LazyValue", "__version__", "ball", "disk", "ellipse", "from_yaml", "image_filter",
     "open", "plan", "preview", "ring", "run_yaml", "save", "to_yaml", "value_filter",
 ]  # fmt: skip

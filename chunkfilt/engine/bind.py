@@ -78,10 +78,15 @@ def bind(
         return Value(**common, block_dtype=first.dtype)
     halo = [(0, 0)] * first.ndim
     if declared.rules.halo is not None:
-        for axis, around in zip(
-            spatial, _ask(declared, declared.rules.halo, resolved), strict=True
-        ):
-            halo[axis] = around
+        around = _ask(declared, declared.rules.halo, resolved)
+        if len(around) != len(spatial):
+            message = (
+                f"{declared.name}: works along {len(around)} spatial axes, got {len(spatial)}: "
+                "name them with axes="
+            )
+            raise ParameterError(message)
+        for axis, beside in zip(spatial, around, strict=True):
+            halo[axis] = beside
     mode, cval = checked.get("mode", "reflect"), checked.get("cval", 0.0)
     if declared.rules.edge is not None:
         mode, cval = _ask(declared, declared.rules.edge, resolved)

@@ -36,7 +36,7 @@ def _axis(window: int) -> _Axis:
     levels = window.bit_length()
     # Level k is made from rows 2**(k-1) apart, and waits at most as long for its place in the sum.
     size = np.array([2**k + 1 for k in range(levels)])
-    level, offset = np.array(_rows.parts_of(window, False)).T.copy()
+    level, offset = np.array(_rows.parts_of(window)).T.copy()
     return _Axis(window, np.cumsum(size) - size, size, level, offset)
 
 
@@ -62,13 +62,13 @@ def _along_row(rows, axis, nx):
     last = rows[rows.shape[0] - 1, :nx]
     for k in range(1, axis.size.size):
         n, half = nx + axis.window - (1 << k), 1 << (k - 1)
-        _rows.join(rows[k, :n], rows[k - 1, :n], rows[k - 1, half : half + n], _rows.ADD)
+        _rows.join(rows[k, :n], rows[k - 1, :n], rows[k - 1, half : half + n])
     for p in range(axis.level.size):
         k, o = axis.level[p], axis.offset[p]
         if p == 0:
             _rows.copy(last, rows[k, o : o + nx])
         else:
-            _rows.fold(last, rows[k, o : o + nx], _rows.ADD)
+            _rows.fold(last, rows[k, o : o + nx])
     return last
 
 
@@ -82,7 +82,7 @@ def _next_row(ring, axis, row, t):
             return
         a = ring[start[k - 1] + top % size[k - 1], :width]
         b = ring[start[k - 1] + (top + half) % size[k - 1], :width]
-        _rows.join(ring[start[k] + top % size[k], :width], a, b, _rows.ADD)
+        _rows.join(ring[start[k] + top % size[k], :width], a, b)
     top = t - axis.window + 1
     for p in range(axis.level.size if top >= 0 else 0):
         k = axis.level[p]
@@ -90,7 +90,7 @@ def _next_row(ring, axis, row, t):
         if p == 0:
             _rows.copy(row, part)
         else:
-            _rows.fold(row, part, _rows.ADD)
+            _rows.fold(row, part)
 
 
 @jit

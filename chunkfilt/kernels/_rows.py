@@ -17,7 +17,6 @@ from numpy.typing import DTypeLike
 from chunkfilt.kernels._common import jit
 
 EPSILON = 2.2e-16  # weights up to this size are no weights: a NaN under them must not spread
-ADD, MAX, MIN = 0, 1, 2
 AT_ONCE = 5  # rows that one loop adds up
 HALVES, SQUARES, MOMENTS = 0, 1, 2
 
@@ -62,61 +61,28 @@ def may_scale(dtype: np.dtype[Any], count: int) -> bool:
     return dtype == np.float32 and count % 512 != 0 and count < 2**24
 
 
-def extreme_dtype(dtype: DTypeLike) -> np.dtype[Any]:
-    """Return what extremes are kept in: what `as4d` makes of the dtype."""
-    if np.dtype(dtype) == np.float16:
-        return np.dtype(np.float32)
-    return _integer(dtype) or np.dtype(dtype).newbyteorder("=")
-
-
-def parts_of(length: int, overlap: bool) -> list[tuple[int, int]]:
+def parts_of(length: int) -> list[tuple[int, int]]:
     """Split a run of pixels into parts of `2**level` pixels: `(level, offset)` for each.
 
-    The binary digits of the length, largest first; or, where parts may overlap, at most two.
+    The binary digits of the length, largest first.
     """
     top = length.bit_length() - 1
-    if overlap:
-        return [(top, 0), (top, length - 2**top)][: 1 + (length > 2**top)]
     return [(k, length >> (k + 1) << (k + 1)) for k in range(top, -1, -1) if length >> k & 1]
 
 
 @jit
-def join(out, a, b, op):
-    """Combine two rows into a third: sum, minimum or maximum by `op`."""
-    n = out.size
-    if op == 0:
-        for i in range(n):
-            out[i] = a[i] + b[i]
-    elif op == 1:
-        for i in range(n):
-            p, q = a[i], b[i]
-            r = p if p > q else q
-            out[i] = p if p != p else r
-    else:
-        for i in range(n):
-            p, q = a[i], b[i]
-            r = p if p < q else q
-            out[i] = p if p != p else r
+def join(out, a, b):
+    """Add two rows up into a third."""
+    for i in range(out.size):
+        out[i] = a[i] + b[i]
 
 
 @jit
-def fold(out, b, op):
-    """Combine a row into another, in place."""
+def fold(out, b):
+    """Add a row to another, in place."""
     # Apart from join, because the compiler vectorises an update in place only when it sees one.
-    n = out.size
-    if op == 0:
-        for i in range(n):
-            out[i] += b[i]
-    elif op == 1:
-        for i in range(n):
-            p, q = out[i], b[i]
-            r = p if p > q else q
-            out[i] = p if p != p else r
-    else:
-        for i in range(n):
-            p, q = out[i], b[i]
-            r = p if p < q else q
-            out[i] = p if p != p else r
+    for i in range(out.size):
+        out[i] += b[i]
 
 
 @jit

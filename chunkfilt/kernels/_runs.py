@@ -1,10 +1,10 @@
-"""Sums, variances and extremes under footprints of any shape: the compiled loops.
+"""Sums and variances under footprints of any shape: the compiled loops.
 
-A footprint is taken apart into runs along the rows, and each run into parts of 1, 2, 4 ... pixels
-(for extremes, which may overlap: two). Each row of the block is turned once into windows of these
-lengths; an output row is then one pass over a few rows per run instead of one per pixel. Only
-pixels under the footprint are touched, always in the same order, so that a result does not
-depend on where the block starts, and a NaN stays within its footprints.
+A footprint is taken apart into runs along the rows, each run into parts of 1, 2, 4 ... pixels. Each
+row of the block is turned once into windows of these lengths; an output row is then one pass over
+a few rows per run instead of one per pixel. Only pixels under the footprint are touched, always in
+the same order, so that a result does not depend on where the block starts, and a NaN stays within
+its footprints.
 """
 
 from typing import Any
@@ -20,14 +20,14 @@ __all__ = ["run_one", "run_two"]
 _CACHE = 400_000  # bytes of row windows that should stay in a core's own cache
 
 
-def _taps(footprint: NDArray[np.bool_], overlap: bool) -> NDArray[np.int64]:
+def _taps(footprint: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Rows `(z, y, level, x)`, in raster order: the parts of every run of the footprint."""
     cells = footprint.reshape(pad3(footprint.shape, 1))
     taps = []
     for z, y in np.ndindex(cells.shape[:2]):
         edges = np.flatnonzero(np.diff(np.concatenate([[0], cells[z, y], [0]])))
         for first, last in edges.reshape(-1, 2).tolist():
-            taps += [(z, y, k, first + o) for k, o in _rows.parts_of(last - first, overlap)]
+            taps += [(z, y, k, first + o) for k, o in _rows.parts_of(last - first)]
     return np.array(taps, np.int64).reshape(-1, 4)
 
 
@@ -52,8 +52,8 @@ def _rows_of(buffer, taps, p, top, nx):
 
 
 @jit
-def _one(view, out, taps, buffer, total, tile_y, tile_x, op, count):
-    """Sums or extremes under a footprint; cells with one number."""
+def _one(view, out, taps, buffer, total, tile_y, tile_x, count):
+    """Sums under a footprint; cells with one number."""
     batch, nz, height, length = out.shape
     depth, wy, levels, _ = buffer.shape
     wx = view.shape[3] - length + 1
@@ -69,30 +69,26 @@ def _one(view, out, taps, buffer, total, tile_y, tile_x, op, count):
                             _rows.copy(rows[0, :width], view[b, z + d, y0 + t, x0 : x0 + width])
                             for k in range(1, levels):
                                 n, h = width - (1 << k) + 1, 1 << (k - 1)
-                                _rows.join(rows[k, :n], rows[k - 1, :n], rows[k - 1, h : h + n], op)
+                                _rows.join(rows[k, :n], rows[k - 1, :n], rows[k - 1, h : h + n])
                         top = t - wy + 1
                         if top >= 0:
                             target = out[b, z, y0 + top, x0 : x0 + nx]
-                            _collect(buffer, taps, top, total[:nx], op)
-                            if op == 0:
-                                _rows.divide(target, total[:nx], count)
-                            else:
-                                _rows.copy(target, total[:nx])
+                            _collect(buffer, taps, top, total[:nx])
+                            _rows.divide(target, total[:nx], count)
 
 
 @jit
-def _collect(buffer, taps, top, total, op):
+def _collect(buffer, taps, top, total):
     nx = total.size
     _rows.copy(total, _rows_of(buffer, taps, 0, top, nx))
     p = 1
-    if op == 0:
-        while p + 4 <= taps.shape[0]:
-            a, b = _rows_of(buffer, taps, p, top, nx), _rows_of(buffer, taps, p + 1, top, nx)
-            c, d = _rows_of(buffer, taps, p + 2, top, nx), _rows_of(buffer, taps, p + 3, top, nx)
-            _rows.fold4(total, a, b, c, d)
-            p += 4
+    while p + 4 <= taps.shape[0]:
+        a, b = _rows_of(buffer, taps, p, top, nx), _rows_of(buffer, taps, p + 1, top, nx)
+        c, d = _rows_of(buffer, taps, p + 2, top, nx), _rows_of(buffer, taps, p + 3, top, nx)
+        _rows.fold4(total, a, b, c, d)
+        p += 4
     while p < taps.shape[0]:
-        _rows.fold(total, _rows_of(buffer, taps, p, top, nx), op)
+        _rows.fold(total, _rows_of(buffer, taps, p, top, nx))
         p += 1
 
 
@@ -142,8 +138,8 @@ def _level_pair(rows, rows2, width, k, kind):
 def _collect_pair(buffer, buffer2, taps, top, total, total2, kind):
     count = 0
     if kind != 2:
-        _collect(buffer, taps, top, total, 0)
-        _collect(buffer2, taps, top, total2, 0)
+        _collect(buffer, taps, top, total)
+        _collect(buffer2, taps, top, total2)
     for p in range(taps.shape[0]):
         if kind == 2:
             nx = total.size
@@ -161,22 +157,21 @@ def run_one(
     block: NDArray[Any],
     footprint: NDArray[np.bool_],
     dtypes: tuple[Any, Any],
-    op: int,
     count: float,
 ) -> NDArray[Any]:
-    """Compute sums divided by `count`, or extremes; dtypes of work and result."""
+    """Compute sums divided by `count`; dtypes of work and result."""
     shape = core_shape(block, footprint.shape)
     view, window = as4d(block), pad3(footprint.shape, 1)
     out = np.empty((shape[0], *pad3(shape[1:], 1)), dtypes[1])
     if out.size:
-        taps = _taps(footprint, op != _rows.ADD)
+        taps = _taps(footprint)
         levels = int(taps[:, 2].max()) + 1
         cells = window[0] * window[1] * levels * np.dtype(dtypes[0]).itemsize
         tile_y, tile_x = _layout(out.shape, window, cells, view.itemsize)
         width = tile_x + window[2] - 1
         buffer = np.empty((window[0], window[1], levels, width), dtypes[0])
         total = np.empty(tile_x, dtypes[0])
-        _one(view, out, taps, buffer, total, tile_y, tile_x, op, count)
+        _one(view, out, taps, buffer, total, tile_y, tile_x, count)
     return out.reshape(shape)
 
 
@@ -193,7 +188,7 @@ def run_two(
     view, window = as4d(block), pad3(footprint.shape, 1)
     out = np.empty((shape[0], *pad3(shape[1:], 1)), dtypes[2])
     if out.size:
-        taps = _taps(footprint, False)
+        taps = _taps(footprint)
         levels = int(taps[:, 2].max()) + 1
         pair = sum(np.dtype(dtype).itemsize for dtype in dtypes[:2])
         tile_y, tile_x = _layout(

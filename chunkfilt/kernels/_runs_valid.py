@@ -108,7 +108,7 @@ def run_two_valid(
     view, kept, window = as4d(block), as4d(valid), pad3(footprint.shape, 1)
     out = np.empty((shape[0], *pad3(shape[1:], 1)), result)
     if out.size:
-        taps = _taps(footprint, False)
+        taps = _taps(footprint)
         rows = (window[0], window[1], int(taps[:, 2].max()) + 1)
         tile_y, tile_x = _layout(out.shape, window, 24 * int(np.prod(rows)), view.itemsize + 1)
         width = tile_x + window[2] - 1

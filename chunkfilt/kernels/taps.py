@@ -1,4 +1,4 @@
-"""Footprints of any shape, and dense kernels: sums, variances, extremes, correlation."""
+"""Footprints of any shape, and dense kernels: sums, variances, correlation."""
 
 from typing import Any
 
@@ -11,9 +11,7 @@ from chunkfilt.kernels._runs import run_one, run_two
 
 __all__ = [
     "correlate",
-    "footprint_max",
     "footprint_mean",
-    "footprint_min",
     "footprint_sum",
     "footprint_variance",
 ]
@@ -31,7 +29,7 @@ def _sum(
 ) -> NDArray[Any]:
     work = _rows.sum_dtypes(block.dtype, int(cells.sum()))
     if len(work) == 1:
-        return run_one(block, cells, (work[0], result), _rows.ADD, divisor)
+        return run_one(block, cells, (work[0], result), divisor)
     return run_two(block, cells, (work[0], work[1], result), _rows.HALVES, divisor)
 
 
@@ -136,68 +134,6 @@ def footprint_variance(
     kind, work, work2 = _rows.variance_dtypes(block.dtype, n)
     divisor = n - ddof if kind == _rows.MOMENTS else n * (n - ddof)
     return run_two(block, cells, (work, work2, result), kind, float(divisor), sqrt)
-
-
-def footprint_max(block: NDArray[Any], footprint: NDArray[Any]) -> NDArray[Any]:
-    """Take the largest pixel under a footprint.
-
-    Parameters
-    ----------
-    block : ndarray
-        Shape `(batch, *spatial)`, extended by the halo; any real dtype.
-    footprint : ndarray of bool
-        One to three spatial axes, as the block.
-
-    Returns
-    -------
-    ndarray
-        Shape `(batch, *core)`, in the block's dtype. NaN where the footprint holds a NaN.
-
-    Raises
-    ------
-    ValueError
-        If the footprint is empty or does not fit the block.
-
-    Examples
-    --------
-    >>> footprint_max(np.array([[1, 3, 2, 0]]), np.array([1, 0, 1]))
-    array([[2, 3]])
-    """
-    return _extreme(block, footprint, _rows.MAX)
-
-
-def footprint_min(block: NDArray[Any], footprint: NDArray[Any]) -> NDArray[Any]:
-    """Take the smallest pixel under a footprint.
-
-    Parameters
-    ----------
-    block : ndarray
-        Shape `(batch, *spatial)`, extended by the halo; any real dtype.
-    footprint : ndarray of bool
-        One to three spatial axes, as the block.
-
-    Returns
-    -------
-    ndarray
-        Shape `(batch, *core)`, in the block's dtype. NaN where the footprint holds a NaN.
-
-    Raises
-    ------
-    ValueError
-        If the footprint is empty or does not fit the block.
-
-    Examples
-    --------
-    >>> footprint_min(np.array([[1, 3, 2, 0]]), np.array([1, 0, 1]))
-    array([[1, 0]])
-    """
-    return _extreme(block, footprint, _rows.MIN)
-
-
-def _extreme(block: NDArray[Any], footprint: NDArray[Any], op: int) -> NDArray[Any]:
-    work = _rows.extreme_dtype(block.dtype)
-    out = run_one(block, _checked(footprint), (work, work), op, 1.0)
-    return out.astype(block.dtype, copy=False)
 
 
 def correlate(

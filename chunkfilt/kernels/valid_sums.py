@@ -347,7 +347,7 @@ def _total(
     work = _rows.sum_dtypes(block.dtype, int(cells.sum()))
     if len(work) > 1:
         return taps.footprint_sum(filled, cells)
-    return run_one(filled, cells, (work[0], np.float64), _rows.ADD, 1.0)
+    return run_one(filled, cells, (work[0], np.float64), 1.0)
 
 
 def _count(

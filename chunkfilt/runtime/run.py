@@ -300,7 +300,7 @@ def _memory_plan(outputs: Mapping[str, ImageNode | Value], options: RunOptions) 
     To look for the best block takes longer than to filter a small image; that is cut into a few.
     """
     grid = common_grid(outputs)
-    block = _parts(grid, options.tasks) if grid.size <= _SOON_DONE else None
+    block = _parts(grid, options.tasks) if 0 < grid.size <= _SOON_DONE else None
     layouts = {}
     for name, node in outputs.items():
         if not isinstance(node, Value):

@@ -191,12 +191,14 @@ def test_the_public_function_shows_its_whole_signature():
     signature = inspect.signature(cf.gaussian)
     assert list(signature.parameters) == [
         "image",
+        "mask",
         "sigma",
         "order",
         "truncate",
         "radius",
         "mode",
         "cval",
+        "nan_policy",
         "axes",
         "dtype",
     ]

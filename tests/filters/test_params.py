@@ -148,6 +148,7 @@ def test_defaults_are_filled_in():
         "order": 0,
         "truncate": 4.0,
         "radius": None,
+        "nan_policy": "propagate",
         "mode": "reflect",
         "cval": 0.0,
         "axes": None,
