@@ -1,4 +1,4 @@
-"""The command line: ``python -m benchmarks [stores|kernels|blocks|memory]``."""
+"""The command line: ``python -m benchmarks [stores|kernels|filters|blocks|memory]``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from benchmarks.sources import CODECS
 TITLES = {
     "stores": "From store to store",
     "kernels": "Kernels alone, on one thread",
+    "filters": "Every filter",
     "blocks": "The planner's blocks beside others",
     "memory": "Peak memory of `chunkfilt run`",
 }
@@ -24,12 +25,14 @@ TITLES = {
 DEFAULTS: dict[str, dict[str, Any]] = {
     "stores": {"size": 16384, "chunks": [512, 1024, 2048], "rounds": 3},
     "kernels": {"size": 4096, "rounds": 5},
+    "filters": {"size": 4096, "chunks": [1024], "rounds": 3},
     "blocks": {"size": 8192, "chunks": [256, 512, 1024, 2048, 4096], "rounds": 3},
     "memory": {"size": 16384, "chunks": [1024], "rounds": 1},
 }
 SMALL: dict[str, dict[str, Any]] = {
     "stores": {"size": 512, "chunks": [128], "rounds": 1},
     "kernels": {"size": 128, "rounds": 1},
+    "filters": {"size": 256, "chunks": [128], "rounds": 1},
     "blocks": {"size": 512, "chunks": [128], "rounds": 1},
     "memory": {"size": 256, "chunks": [128], "rounds": 1},
 }
@@ -53,6 +56,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--chunks", type=_numbers, help="pixels a side, such as 512,1024")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--jobs", type=_words, help=f"some of {','.join(JOBS)} (all)")
+    parser.add_argument("--filters", type=_words, help="some of the filters (all)")
     parser.add_argument(
         "--contestants",
         type=_words,
