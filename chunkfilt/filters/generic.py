@@ -307,17 +307,24 @@ def _pieces(shape: tuple[int, ...], count: int) -> Iterator[tuple[Any, ...]]:
 
 def _each(function: Callable[..., Any], rows: np.ndarray) -> np.ndarray:
     """Return a function's numbers, called with one window after the other."""
-    found = [function(row) for row in rows]
     try:
-        values = np.array(found, np.float64)
+        values = np.fromiter(map(function, rows), np.float64, len(rows))
+        # To NumPy None is a NaN; here it is a function that returns nothing.
+        odd = rows[np.isnan(values)][:1]
     except (TypeError, ValueError):
-        values = np.empty((0, 0))
-    # To NumPy None is a NaN; here it is a function that returns nothing.
-    if values.shape != (len(rows),) or any(one is None for one in found):
-        odd = next((one for one in found if one is None or np.ndim(one)), found[0])
-        message = f"generic: function must give a number for each window, got {shown(odd)}"
-        raise ParameterError(message, "function")
+        # Once more, to tell an error of the function from a result that is no number.
+        values, odd = None, rows
+    for row in odd:
+        found = function(row)
+        if found is None or np.ndim(found) or (values is None and not _is_number(found)):
+            message = f"generic: function must give a number for each window, got {shown(found)}"
+            raise ParameterError(message, "function")
+    assert values is not None
     return values
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (bool, int, float, np.number, np.bool_))
 
 
 def _many(function: Callable[..., Any], rows: np.ndarray) -> np.ndarray:
