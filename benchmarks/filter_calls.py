@@ -154,8 +154,7 @@ def lazy(case: Case, images: Sequence[Any]) -> Any:
     """
     import dask.array
 
-    # Of all kinds of images there are: none is float64.
-    final = np.dtype(np.float32) if case.wide else None
+    final = np.dtype(case.gives) if case.wide else None
     if case.lazily:
         image = images[0].astype(np.float64) if case.wide else images[0]
         made = _found(case.lazily)(image, **_theirs(case))

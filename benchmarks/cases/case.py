@@ -40,6 +40,8 @@ class Case:
         Its further images or numbers.
     wide : bool
         The reference gets the image as float64: it is a measure.
+    gives : str
+        The dtype in which chunkfilt stores a measure of these images.
     tolerance : float
         How far the results may be apart, over the reference's largest value.
     target : float
@@ -63,6 +65,7 @@ class Case:
     kinds: tuple[str, ...] = ("uint16",)
     others: tuple[str | float, ...] = ()
     wide: bool = False
+    gives: str = "float32"
     tolerance: float = 0.0
     target: float = 1.0
     side: int = 2048

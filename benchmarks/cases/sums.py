@@ -39,6 +39,7 @@ def _boxes() -> Iterator[Case]:
             {"size": size},
             "own.window_sum",
             size // 2,
+            gives="float64",
             beside="scipy.ndimage.uniform_filter * count",
         )
     for size in (5, 31):
