@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 __all__ = ["CLOSE", "INTEGERS", "ORDER", "REALS", "WINDOWS", "Case"]
@@ -56,6 +56,8 @@ class Case:
         The reference for people, where its name does not tell.
     opencv : str
         A function of `benchmarks.opencv` that computes the same, if there is one.
+    own_side : int
+        Pixels a side of the image that chunkfilt gets: less for banks, whose outputs are many.
     """
 
     filter: str
@@ -73,8 +75,7 @@ class Case:
     lazily: str = ""
     beside: str = ""
     opencv: str = ""
-    # The largest image that chunkfilt itself gets: of banks, whose outputs are many.
-    own_side: int = field(default=2048)
+    own_side: int = 2048
 
     @property
     def title(self) -> str:
