@@ -157,7 +157,7 @@ def markdown(in_memory: Sequence[Row], from_store: Sequence[Row]) -> str:
         "in a process of its own that has filtered a small image before; CPU: how many times less "
         "chunkfilt takes; peak: resident, of the process.\n\n"
         f"{_store_table(from_store)}\n"
-        f"{_said(len(from_store), [row['filter'] for row in lost])}"
+        f"{_said(len(from_store), [_lost(row) for row in lost])}"
     )
 
 
@@ -175,6 +175,10 @@ def _part(row: Row) -> float:
     """Return the part of its target that a case reaches."""
     reached: float = row["ratios"][REFERENCE] / _case(row).target
     return reached
+
+
+def _lost(row: Row) -> str:
+    return f"{row['filter']} ({_gain(row):.2f})"
 
 
 def _with_plan(row: Row) -> float:
