@@ -22,7 +22,7 @@ from chunkfilt.engine.graph import (
 from chunkfilt.engine.missing import block_dtype_of, nodata_of
 from chunkfilt.errors import InputError, ParameterError
 from chunkfilt.filters.declare import Apply, Filter
-from chunkfilt.grid import ImageSpec
+from chunkfilt.grid import Halo, ImageSpec
 
 __all__ = ["bind"]
 
@@ -76,17 +76,7 @@ def bind(
     if declared.kind == "value":
         _refuse_missing(declared, first)
         return Value(**common, block_dtype=first.dtype)
-    halo = [(0, 0)] * first.ndim
-    if declared.rules.halo is not None:
-        around = _ask(declared, declared.rules.halo, resolved)
-        if len(around) != len(spatial):
-            message = (
-                f"{declared.name}: works along {len(around)} spatial axes, got {len(spatial)}: "
-                "name them with axes="
-            )
-            raise ParameterError(message)
-        for axis, beside in zip(spatial, around, strict=True):
-            halo[axis] = beside
+    halo = _halo_of(declared, resolved, spatial, first.ndim)
     mode, cval = checked.get("mode", "reflect"), checked.get("cval", 0.0)
     if declared.rules.edge is not None:
         mode, cval = _ask(declared, declared.rules.edge, resolved)
@@ -109,13 +99,31 @@ def bind(
     return Filtered(
         **common,
         spec=spec,
-        halo=tuple(halo),
+        halo=halo,
         mode=mode,
         cval=cval,
         block_dtype=block_dtype,
         leading=tuple(leading),
         prepared=prepared,
     )
+
+
+def _halo_of(
+    declared: Filter, resolved: SimpleNamespace, spatial: Sequence[int], ndim: int
+) -> Halo:
+    """Return the halo along every axis of the image: none along batch axes."""
+    halo = [(0, 0)] * ndim
+    if declared.rules.halo is not None:
+        around = _ask(declared, declared.rules.halo, resolved)
+        if len(around) != len(spatial):
+            message = (
+                f"{declared.name}: works along {len(around)} spatial axes, got {len(spatial)}: "
+                "name them with axes="
+            )
+            raise ParameterError(message)
+        for axis, beside in zip(spatial, around, strict=True):
+            halo[axis] = beside
+    return tuple(halo)
 
 
 def _bind_composite(
