@@ -18,7 +18,6 @@ __all__ = ["apart", "images_of", "lazy", "opencv", "ours", "reference"]
 Call = Callable[[], Any]
 # Names that stand for modules in the table of cases.
 SHORT = {"ndimage": "scipy.ndimage", "own": "benchmarks.references"}
-UNIT = 64  # pixels a side that blocks in memory are whole multiples of
 
 
 def images_of(case: Case, kind: str, mosaic: np.ndarray) -> list[Any]:
@@ -30,35 +29,24 @@ def ours(case: Case, images: Sequence[Any]) -> tuple[Call, Call]:
     """Return what plans a case in memory, and what computes it as a run does, block by block."""
     import chunkfilt.filters  # noqa: F401 - declares them
     from chunkfilt.engine.bind import bind
-    from chunkfilt.engine.plan import MEMORY_OVERHEAD, Layout, make_plan
-    from chunkfilt.filters.declare import find_filter
+    from chunkfilt.filters.filter import find_filter
     from chunkfilt.filters.generic import allow_code
     from chunkfilt.runtime.executors import make_executor
     from chunkfilt.runtime.progress import silent
-    from chunkfilt.runtime.run import ArrayStore, process_memory
+    from chunkfilt.runtime.run import ArrayStore, RunOptions, plan_in_memory
     from chunkfilt.runtime.tasks import run_passes
 
     with allow_code():
         node: Any = bind(find_filter(case.filter), [_source(one) for one in images], case.params)
-    shape, spatial = node.spec.shape, node.spec.spatial
-    unit = tuple(min(UNIT, shape[a]) if a in spatial else 1 for a in node.spec.grid)
-    layouts = {"": Layout(node.spec, unit, 0)}
+    options = RunOptions(scheduler="serial")
 
     def plan() -> Any:
-        return make_plan(
-            {"": node},
-            layouts,
-            budget=1 << 62,
-            workers=1,
-            base=process_memory(),
-            keep=False,
-            overhead=MEMORY_OVERHEAD,
-        )
+        return plan_in_memory({"": node}, options)
 
     steps, executor = plan().steps, make_executor("serial", 1, None, 1 << 62)
 
     def call() -> Any:
-        result = np.empty(shape, node.spec.dtype)
+        result = np.empty(node.spec.shape, node.spec.dtype)
         run_passes(steps, {"": ArrayStore(result)}, executor, silent, checksum=False)
         return result
 

@@ -40,7 +40,7 @@ def _on_block(name: str, image: np.ndarray) -> Call:
     from chunkfilt.engine.bind import bind
     from chunkfilt.engine.evaluate import compute_box
     from chunkfilt.engine.graph import Source
-    from chunkfilt.filters.declare import find_filter
+    from chunkfilt.filters.filter import find_filter
     from chunkfilt.grid import ImageSpec, Region
 
     spec = ImageSpec(image.shape, image.dtype, ("y", "x"), (0, 1))

@@ -115,7 +115,7 @@ def apply(
     _permit(allow_code, Path())
     from chunkfilt.arrays.api import open as open_image
     from chunkfilt.arrays.public import functions
-    from chunkfilt.filters.declare import find_filter
+    from chunkfilt.filters.filter import find_filter
 
     declared = find_filter(name)
     params = _parameters(context.args, name)

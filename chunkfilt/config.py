@@ -21,7 +21,7 @@ from chunkfilt.documents import Document, read_yaml
 from chunkfilt.engine.bind import bind
 from chunkfilt.engine.graph import ImageNode, Source, Value, crop_named, is_image
 from chunkfilt.errors import InputError, ParameterError, nearest
-from chunkfilt.filters.declare import find_filter
+from chunkfilt.filters.filter import find_filter
 from chunkfilt.filters.params import paths_from, problem
 from chunkfilt.runtime.executors import SCHEDULERS
 from chunkfilt.runtime.layout import OutputOptions

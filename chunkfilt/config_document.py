@@ -19,7 +19,7 @@ from chunkfilt.config_parts import InputPart, OutputPart, RunPart
 from chunkfilt.documents import write_yaml
 from chunkfilt.engine.graph import Crop, ImageNode, Source, Value, is_image
 from chunkfilt.errors import InputError
-from chunkfilt.filters.declare import Filter, registered
+from chunkfilt.filters.filter import Filter, registered
 from chunkfilt.filters.params import plain
 from chunkfilt.storage.zarr_store import ZarrImage, open_image
 

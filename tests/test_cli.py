@@ -16,7 +16,7 @@ from scipy import ndimage
 import chunkfilt as cf
 from chunkfilt.cli import main
 from chunkfilt.errors import UnfinishedWarning
-from chunkfilt.filters.declare import registered
+from chunkfilt.filters.filter import registered
 from chunkfilt.filters.generic import allow_code_always
 
 JOB = "version: 1\ninput: in.zarr\nsteps: [{maximum: {size: 3}}]\noutput: out.zarr\n"

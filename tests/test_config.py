@@ -12,7 +12,7 @@ from chunkfilt.config import load_job
 from chunkfilt.config_document import job_schema
 from chunkfilt.config_parts import parse_bytes
 from chunkfilt.errors import ConfigError, InputError
-from chunkfilt.filters.declare import registered
+from chunkfilt.filters.filter import registered
 
 HEAD = "version: 1\ninput: in.zarr\noutput: out.zarr\n"
 

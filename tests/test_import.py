@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import chunkfilt
-from chunkfilt.filters.declare import registered
+from chunkfilt.filters.filter import registered
 
 HEAVY = {
     "numpy", "dask", "distributed", "zarr", "zarrs", "numba", "llvmlite", "scipy", "pydantic",

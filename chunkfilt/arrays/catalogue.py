@@ -17,7 +17,7 @@ from chunkfilt.engine.bind import bind
 from chunkfilt.engine.evaluate import demand
 from chunkfilt.engine.graph import Source, Value, plain_axes
 from chunkfilt.errors import InputError
-from chunkfilt.filters.declare import Filter, find_filter, load_plugins, registered
+from chunkfilt.filters.filter import Filter, find_filter, load_plugins, registered
 from chunkfilt.filters.generic import allow_code
 from chunkfilt.grid import ImageSpec
 

@@ -31,7 +31,7 @@ from chunkfilt.engine.evaluate import chunk_value, compute_box, rows_for
 from chunkfilt.engine.graph import Filtered, Source, Value, is_image, plain_axes
 from chunkfilt.engine.values import join_rows, lay_rows, take_rows
 from chunkfilt.errors import InputError
-from chunkfilt.filters.declare import Apply, Filter
+from chunkfilt.filters.filter import Apply, Filter
 from chunkfilt.grid import Halo, ImageSpec, Region, Runs, boxes, merge_runs, run_length
 
 __all__ = ["apply_dask"]

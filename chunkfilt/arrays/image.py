@@ -15,7 +15,7 @@ from chunkfilt.engine.graph import ImageNode, Source, Value, crop, crop_named, t
 from chunkfilt.engine.plan import Plan
 from chunkfilt.engine.values import lay_rows
 from chunkfilt.errors import InputError, MissingDependency
-from chunkfilt.filters.declare import find_filter
+from chunkfilt.filters.filter import find_filter
 from chunkfilt.runtime.progress import silent, suitable
 from chunkfilt.runtime.run import RunOptions, RunResult, values_of
 from chunkfilt.show.picture import table_html

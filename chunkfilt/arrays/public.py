@@ -17,8 +17,8 @@ from chunkfilt.engine.graph import Source, Value, plain_axes
 from chunkfilt.engine.values import lay_rows
 from chunkfilt.errors import InputError
 from chunkfilt.filters import declare
-from chunkfilt.filters.declare import Filter, load_plugins, registered
 from chunkfilt.filters.docstrings import full_docstring
+from chunkfilt.filters.filter import Filter, load_plugins, registered
 from chunkfilt.grid import ImageSpec, Region
 from chunkfilt.runtime.run import RunOptions, compute, values_of
 

@@ -14,7 +14,7 @@ import numpy as np
 
 import chunkfilt
 from chunkfilt.arrays.public import functions
-from chunkfilt.filters.declare import Filter
+from chunkfilt.filters.filter import Filter
 from chunkfilt.filters.params import PerAxis
 
 __all__ = ["stub_text"]

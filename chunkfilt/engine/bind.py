@@ -21,7 +21,7 @@ from chunkfilt.engine.graph import (
 )
 from chunkfilt.engine.missing import block_dtype_of, nodata_of
 from chunkfilt.errors import InputError, ParameterError
-from chunkfilt.filters.declare import Apply, Filter
+from chunkfilt.filters.filter import Apply, Filter
 from chunkfilt.grid import Halo, ImageSpec
 
 __all__ = ["bind"]

@@ -19,7 +19,7 @@ import numpy as np
 
 from chunkfilt.edges import needed_runs
 from chunkfilt.errors import InputError, nearest
-from chunkfilt.filters.declare import Filter
+from chunkfilt.filters.filter import Filter
 from chunkfilt.grid import Halo, ImageSpec, Region, Runs, merge_runs, round_up
 from chunkfilt.words import shown
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from chunkfilt.engine.graph import Filtered, Value, is_image
 from chunkfilt.errors import InputError
-from chunkfilt.filters.declare import Filter
+from chunkfilt.filters.filter import Filter
 from chunkfilt.grid import ImageSpec
 from chunkfilt.kernels import real_dtype
 

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from chunkfilt.filters.declare import Filter
+from chunkfilt.filters.filter import Filter
 
 __all__ = ["full_docstring"]
 

@@ -84,7 +84,7 @@ def clip(
     low = lowest if min is None or min <= lowest else _within(np.ceil(min), lowest, highest)
     high = highest if max is None or max >= highest else _within(np.floor(max), lowest, highest)
     held = block.dtype.type
-    return np.asarray(np.minimum(np.maximum(block, held(low)), held(high)))
+    return np.clip(block, held(low), held(high))
 
 
 def _within(limit: float, lowest: int, highest: int) -> int:

@@ -41,7 +41,15 @@ from chunkfilt.storage.zarr_output import (
 )
 from chunkfilt.storage.zarr_store import ZarrImage
 
-__all__ = ["RunOptions", "RunResult", "compute", "plan_run", "run", "values_of"]
+__all__ = [
+    "RunOptions",
+    "RunResult",
+    "compute",
+    "plan_in_memory",
+    "plan_run",
+    "run",
+    "values_of",
+]
 
 DEFAULT_MEMORY = 2 << 30
 _SMALL_JSON = 64 * 1024
@@ -224,7 +232,7 @@ def compute(
     options = options or RunOptions()
     found = dict(known or {})
     if all(result.size for result in results.values()):
-        plan = _memory_plan(outputs, options)
+        plan = plan_in_memory(outputs, options)
         stores = {name: ArrayStore(result) for name, result in results.items()}
         with _executor(options) as executor:
             found, _ = run_passes(plan.steps, stores, executor, report, known=found, checksum=False)
@@ -240,7 +248,7 @@ def values_of(
 ) -> dict[Value, Any]:
     """Compute whole-image values, and those they depend on."""
     options = options or RunOptions()
-    plan = _memory_plan({str(i): node for i, node in enumerate(outputs)}, options)
+    plan = plan_in_memory({str(i): node for i, node in enumerate(outputs)}, options)
     _refuse_empty(plan)
     with _executor(options) as executor:
         return run_passes(plan.steps, {}, executor, report, known=known)[0]
@@ -294,7 +302,7 @@ def _keeper(place: Path) -> Callable[[ImageNode, Sequence[int]], ZarrImage]:
     return keep
 
 
-def _memory_plan(outputs: Mapping[str, ImageNode | Value], options: RunOptions) -> Plan:
+def plan_in_memory(outputs: Mapping[str, ImageNode | Value], options: RunOptions) -> Plan:
     """Plan work in memory: the budget is what it takes, the unit a small tile.
 
     To look for the best block takes longer than to filter a small image; that is cut into a few.

@@ -7,7 +7,7 @@ import chunkfilt as cf
 from chunkfilt.arrays.catalogue import entry, example_of, families, page
 from chunkfilt.documents import parse_yaml
 from chunkfilt.errors import InputError
-from chunkfilt.filters.declare import registered
+from chunkfilt.filters.filter import registered
 
 OWN = [
     name

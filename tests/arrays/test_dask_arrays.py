@@ -22,7 +22,7 @@ from dask.delayed import Delayed
 import chunkfilt as cf
 import chunkfilt.filters
 from chunkfilt.errors import InputError, ParameterError
-from chunkfilt.filters.declare import registered
+from chunkfilt.filters.filter import registered
 
 MODES = ("reflect", "mirror", "nearest", "constant", "wrap")
 BUILT_IN = {n: f for n, f in registered().items() if f.function.__module__.startswith("chunkfilt.")}

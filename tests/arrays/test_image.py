@@ -262,7 +262,7 @@ def test_what_is_known_without_a_pixel(stack, reads):
 
 
 def test_chunks_with_a_leading_axis_are_named(stack):
-    from chunkfilt.filters.declare import registered
+    from chunkfilt.filters.filter import registered
 
     if "gabor_bank" not in registered():
         pytest.skip("no filter with a leading axis")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import chunkfilt.filters  # noqa: F401 - declares every filter
-from chunkfilt.filters.declare import registered
+from chunkfilt.filters.filter import registered
 
 pytest.importorskip("skimage")
 dask_array = pytest.importorskip("dask.array")

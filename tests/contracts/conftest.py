@@ -17,7 +17,7 @@ from chunkfilt.engine.graph import Source, Value, plain_axes
 from chunkfilt.engine.plan import Layout, make_plan
 from chunkfilt.errors import ParameterError
 from chunkfilt.filters import texture
-from chunkfilt.filters.declare import registered
+from chunkfilt.filters.filter import registered
 from chunkfilt.grid import ImageSpec
 from chunkfilt.kernels import correlation, fourier
 from chunkfilt.runtime.executors import make_executor

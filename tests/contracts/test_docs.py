@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 import chunkfilt as cf
-from chunkfilt.filters import declare
+from chunkfilt.filters import filter as filters
 
 SECTIONS = ("Parameters", "Returns", "Raises", "Examples")
 PLAIN = sorted(
@@ -48,7 +48,7 @@ def check_sections(text, parameters, wanted):
 def run_examples(name, folder, monkeypatch):
     text = inspect.getdoc(getattr(cf, name))
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(declare, "_REGISTRY", dict(declare._REGISTRY))
+    monkeypatch.setattr(filters, "_REGISTRY", dict(filters._REGISTRY))
     test = doctest.DocTestParser().get_doctest(text, {name: getattr(cf, name)}, name, None, 0)
     assert test.examples, f"{name} has no example"
     told = []
@@ -104,7 +104,7 @@ def test_a_public_class_and_its_methods_are_described(name):
 
 def test_the_public_names_are_all_there():
     assert cf.__all__ == sorted(cf.__all__)
-    assert set(declare.registered()) & set(cf.__all__) >= {"mean", "gaussian", "equalize_hist"}
+    assert set(filters.registered()) & set(cf.__all__) >= {"mean", "gaussian", "equalize_hist"}
     for name in cf.__all__:
         assert getattr(cf, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'meen'"):

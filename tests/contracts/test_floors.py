@@ -83,7 +83,7 @@ def imports_of(module):
 
 def test_the_walk_sees_what_is_there():
     assert {"errors", "grid", "kernels.box", "engine.graph", "runtime.run"} <= set(MODULES)
-    assert {"edges", "filters.declare", "grid"} <= imports_of("engine.graph")
+    assert {"edges", "filters.filter", "grid"} <= imports_of("engine.graph")
     assert "kernels.box" in imports_of("filters.windows")
 
 

@@ -13,7 +13,8 @@ from skimage.filters import gabor_kernel
 from chunkfilt.engine.bind import bind
 from chunkfilt.engine.evaluate import cast, demand, evaluate, evaluate_region, extract
 from chunkfilt.engine.graph import Source, crop
-from chunkfilt.filters.declare import find_filter, image_filter
+from chunkfilt.filters.declare import image_filter
+from chunkfilt.filters.filter import find_filter
 from chunkfilt.grid import Blocks, ImageSpec, Region
 
 PAD = {

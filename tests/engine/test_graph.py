@@ -17,7 +17,7 @@ from chunkfilt.engine.graph import (
     value_depths,
 )
 from chunkfilt.errors import InputError, ParameterError
-from chunkfilt.filters.declare import find_filter
+from chunkfilt.filters.filter import find_filter
 from chunkfilt.grid import ImageSpec
 
 

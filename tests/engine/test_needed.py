@@ -8,7 +8,7 @@ from chunkfilt.engine.bind import bind
 from chunkfilt.engine.evaluate import demand, wanted_runs
 from chunkfilt.engine.graph import Source
 from chunkfilt.engine.needed import Needed, chunks
-from chunkfilt.filters.declare import find_filter
+from chunkfilt.filters.filter import find_filter
 from chunkfilt.grid import Blocks, ImageSpec, run_length
 
 

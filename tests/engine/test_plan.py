@@ -13,7 +13,7 @@ from chunkfilt.engine.bind import bind
 from chunkfilt.engine.graph import Source, crop, value_depths
 from chunkfilt.engine.plan import Layout, default_chunks, format_bytes, make_plan
 from chunkfilt.errors import BudgetError, InputError
-from chunkfilt.filters.declare import find_filter
+from chunkfilt.filters.filter import find_filter
 from chunkfilt.grid import ImageSpec, round_up
 
 MIB = 1 << 20

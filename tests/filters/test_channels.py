@@ -13,7 +13,7 @@ from chunkfilt.engine.bind import bind
 from chunkfilt.engine.evaluate import evaluate_region
 from chunkfilt.engine.graph import Source
 from chunkfilt.errors import InputError, ParameterError
-from chunkfilt.filters.declare import find_filter
+from chunkfilt.filters.filter import find_filter
 from chunkfilt.grid import ImageSpec, Region
 from chunkfilt.kernels import real_dtype
 

@@ -10,9 +10,10 @@ import chunkfilt as cf
 from chunkfilt.engine.bind import bind
 from chunkfilt.engine.graph import Source
 from chunkfilt.errors import InputError, ParameterError
-from chunkfilt.filters import declare
-from chunkfilt.filters.declare import find_filter, image_filter, value_filter
+from chunkfilt.filters import filter as filters
+from chunkfilt.filters.declare import image_filter, value_filter
 from chunkfilt.filters.docstrings import full_docstring
+from chunkfilt.filters.filter import find_filter
 from chunkfilt.filters.footprints import disk, ring
 from chunkfilt.filters.params import WindowSize
 from chunkfilt.grid import ImageSpec
@@ -74,7 +75,7 @@ def test_a_required_parameter():
 
 
 def test_a_name_with_an_underscore_is_not_for_users():
-    assert "_reach" not in declare.registered()
+    assert "_reach" not in filters.registered()
     with pytest.raises(InputError):
         find_filter("_reach")
 
@@ -92,7 +93,7 @@ def test_a_name_that_is_taken_is_refused_and_the_first_stays():
 
 
 def test_the_catalogue_is_in_alphabetical_order():
-    names = list(declare.registered())
+    names = list(filters.registered())
     assert names == sorted(names)
     assert {"mean", "gaussian", "gabor", "equalize_hist"} <= set(names)
 
@@ -111,10 +112,10 @@ def test_the_same_function_declared_again_takes_the_place_of_the_first():
         second = make()
         assert find_filter("declared_twice") is second
     finally:
-        declare._REGISTRY.pop("declared_twice", None)
+        filters._REGISTRY.pop("declared_twice", None)
 
 
-@pytest.mark.parametrize("name", sorted(declare.registered()))
+@pytest.mark.parametrize("name", sorted(filters.registered()))
 def test_a_declared_filter_travels_as_its_name(name):
     held = find_filter(name)
     assert pickle.loads(pickle.dumps(held)) is held

@@ -16,7 +16,7 @@ from numpy.testing import assert_array_equal
 import chunkfilt as cf
 from chunkfilt.errors import ConfigError, InputError, ParameterError
 from chunkfilt.filters import generic
-from chunkfilt.filters.declare import find_filter
+from chunkfilt.filters.filter import find_filter
 from chunkfilt.filters.generic import allow_code, allow_code_always, describe_function
 from chunkfilt.kernels import real_dtype
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from chunkfilt.errors import ParameterError
-from chunkfilt.filters.declare import find_filter, registered
+from chunkfilt.filters.filter import find_filter, registered
 from chunkfilt.filters.footprints import disk
 from chunkfilt.filters.params import expand, plain, shown
 

@@ -16,7 +16,7 @@ from pydantic import Field
 
 import chunkfilt as cf
 from chunkfilt.errors import InputError, ParameterError
-from chunkfilt.filters import declare
+from chunkfilt.filters import filter as filters
 from chunkfilt.filters.params import PerAxis
 
 Reach = Annotated[int, Field(ge=0, le=50), PerAxis()]
@@ -257,7 +257,7 @@ def test_written_down_and_read_in_the_same_process(tmp_path, make_store):
         assert "own_scale: {factor: 3.0}" in text
         assert_array_equal(cf.from_yaml(tmp_path / "job.yaml")[...], pixels * np.float32(3))
     finally:
-        declare._REGISTRY.pop("own_scale", None)
+        filters._REGISTRY.pop("own_scale", None)
     with pytest.raises(InputError, match="unknown filter 'own_scale'"):
         cf.from_yaml(tmp_path / "job.yaml")
 
