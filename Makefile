@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench bench-filters stubs clean clean-cache
+.PHONY: demo test test-faults lint bench bench-filters stubs clean clean-cache
 
 demo: $(VENV)/.demo
 	$(BIN)/chunkfilt demo demo
@@ -16,6 +16,9 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n auto
+
+test-faults: $(VENV)/.test  ## kills, crashes, full disks: what a run survives; some minutes
+	$(BIN)/python -m pytest -n auto -m faults
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -1,7 +1,9 @@
 """The one tree of exceptions.
 
 ``InputError`` is a mistake the user can mend (command line exit code 2): nothing was
-computed and nothing overwritten.  ``RunError`` is a failure while running (exit code 1).
+computed and nothing overwritten.  ``RunError`` is a failure while running (exit code 1), and
+``StoppedError`` one after which the run can be resumed (3).  ``VerifyError`` (4): stored pixels are
+not what they should be.
 """
 
 from __future__ import annotations
@@ -17,8 +19,10 @@ __all__ = [
     "MissingDependency",
     "ParameterError",
     "RunError",
+    "StoppedError",
     "StorageError",
     "UnfinishedWarning",
+    "VerifyError",
     "nearest",
 ]
 
@@ -70,6 +74,18 @@ class MissingDependency(ChunkfiltError, ImportError):  # noqa: N818 - says what 
 
 class RunError(ChunkfiltError, RuntimeError):
     """A run stopped before it was done; its output stays marked unfinished."""
+
+
+class StoppedError(RunError):
+    """A run stopped before it was done, and can be resumed: what is stored is recorded."""
+
+    exit_code = 3
+
+
+class VerifyError(ChunkfiltError):
+    """Stored pixels are not those that were written, or two images differ."""
+
+    exit_code = 4
 
 
 class UnfinishedWarning(UserWarning):
