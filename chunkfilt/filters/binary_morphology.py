@@ -14,7 +14,7 @@ from chunkfilt.filters.declare import composite_filter, image_filter
 from chunkfilt.filters.params import Footprint, Origin
 from chunkfilt.filters.window import window_reach
 from chunkfilt.grid import Halo
-from chunkfilt.kernels.morphology import binary_memory, binary_steps, make_step
+from chunkfilt.kernels.morphology import Step, binary_memory, binary_steps, make_step
 
 __all__ = [
     "binary_closing",
@@ -65,6 +65,38 @@ def _single_reach(cells: np.ndarray, origin: tuple[int, ...]) -> Halo:
     return window_reach(window)
 
 
+def _fewer(cells: np.ndarray, centre: tuple[int, ...], times: int, grow: bool) -> list[Step] | None:
+    """Return steps that do as much as `times` of a structure; None where the image's edge matters.
+
+    It does not if the structure holds, with a pixel, all those nearer to the centre along each
+    axis: a way from pixel to pixel that leaves the image can then be moved back, coordinate by
+    coordinate, and what lies beyond the edge need not be kept as it was. (An erosion is the
+    dilation of what is not set.)
+    """
+    for axis, at in enumerate(centre):
+        rise = np.diff(cells.astype(np.int8), axis=axis).swapaxes(0, axis)
+        if (rise[:at] < 0).any() or (rise[at:] > 0).any():
+            return None
+    before = ((0, 1),) * (3 - cells.ndim)
+    if cells.all():
+        window = tuple(times * (n - 1) + 1 for n in cells.shape)
+        box = (*before, *((0, n) for n in window))
+        return [Step((box,), window, tuple(times * c for c in centre), grow)]
+    step = make_step(cells, centre, grow)
+    if not np.array_equal(cells, _cells(None, cells.ndim)):
+        return [step] * times
+    # Moved along each axis by `far`, both ways, the pixels at most `reach` steps away cover those
+    # up to `reach + far`: each is near enough to the move along its largest coordinate.
+    steps, reach = [step], 1
+    while reach < times:
+        far = min(reach if cells.ndim == 2 else (reach + 1) // 2, times - reach)
+        tips = [far * at for at in np.argwhere(cells) if (at != 1).any()]
+        moves = tuple((*before, *((int(i), 1) for i in at)) for at in tips)
+        steps.append(Step(moves, (2 * far + 1,) * cells.ndim, (far,) * cells.ndim, grow))
+        reach += far
+    return steps
+
+
 class _Rules(NamedTuple):
     """What the declaration of an erosion or a dilation answers."""
 
@@ -84,8 +116,12 @@ def _rules(grow: bool) -> _Rules:
 
     def prepare(p: SimpleNamespace) -> dict[str, Any]:
         cells = _cells(p.structure, p.ndim)
-        step = make_step(np.flip(cells) if grow else cells, tuple(a for a, _ in single(p)), grow)
-        return {"steps": [step] * p.iterations, "before": [a for a, _ in halo(p)]}
+        cells, centre = np.flip(cells) if grow else cells, tuple(a for a, _ in single(p))
+        return {
+            "steps": [make_step(cells, centre, grow)] * p.iterations,
+            "fewer": _fewer(cells, centre, p.iterations, grow),
+            "before": [a for a, _ in halo(p)],
+        }
 
     def memory(p: SimpleNamespace, core: tuple[int, ...], dtype: np.dtype) -> int:
         lost = tuple(a + b for a, b in halo(p))
@@ -101,19 +137,21 @@ _ERODE, _DILATE = _rules(grow=False), _rules(grow=True)
 
 def _cost(p: SimpleNamespace, prepared: Mapping[str, Any]) -> float:
     """Return nanoseconds per pixel: to make bits of pixels and back, and of every step."""
-    return 0.15 + len(prepared["steps"]) * (0.03 + 0.004 * len(prepared["steps"][0].boxes))
+    steps = prepared.get("fewer") or prepared["steps"]
+    return 0.15 + len(steps) * (0.03 + 0.004 * len(steps[0].boxes))
 
 
 def _take_steps(
     block: np.ndarray,
     mask: np.ndarray | None,
-    steps: list[Any],
+    steps: list[Step],
+    fewer: list[Step] | None,
     before: list[int],
     within: tuple[tuple[int, ...], tuple[int, ...]],
 ) -> np.ndarray:
     """Take the steps; what lies outside the image, or under no mask, keeps its value in each."""
-    if len(steps) == 1 and mask is None:
-        return binary_steps(block, steps)
+    if mask is None and (fewer or len(steps) == 1):
+        return binary_steps(block, fewer or steps)
     inside = [
         slice(min(max(b - o, 0), n), min(max(b - o + length, 0), n))
         for o, length, b, n in zip(*within, before, block.shape[1:], strict=True)
@@ -144,6 +182,7 @@ def binary_erosion(
     border_value: Border = 0,
     origin: Origin = 0,
     steps,
+    fewer,
     before,
     origin_px,
     shape_px,
@@ -184,7 +223,7 @@ def binary_erosion(
     >>> cf.binary_erosion(np.array([1, 1, 1, 1, 0]))
     array([False,  True,  True, False, False])
     """
-    return _take_steps(block, mask, steps, before, (origin_px, shape_px))
+    return _take_steps(block, mask, steps, fewer, before, (origin_px, shape_px))
 
 
 @image_filter(
@@ -204,6 +243,7 @@ def binary_dilation(
     border_value: Border = 0,
     origin: Origin = 0,
     steps,
+    fewer,
     before,
     origin_px,
     shape_px,
@@ -244,7 +284,7 @@ def binary_dilation(
     >>> cf.binary_dilation(np.array([0, 0, 1, 0, 0]))
     array([False,  True,  True,  True, False])
     """
-    return _take_steps(block, mask, steps, before, (origin_px, shape_px))
+    return _take_steps(block, mask, steps, fewer, before, (origin_px, shape_px))
 
 
 @composite_filter(mode=None)
@@ -432,4 +472,4 @@ def binary_hit_or_miss(
     array([False,  True, False, False, False])
     """
     hit, miss = (binary_steps(block, [step]) for step in steps)
-    return hit & ~miss
+    return np.greater(hit, miss, out=hit)

@@ -1,9 +1,8 @@
-"""Erosion by structures that are not flat: the least of the pixels less the structure's heights.
+"""Extremes under structures that are not flat: of the pixels raised or lowered, each by its height.
 
-Unsigned integers are lowered in their own width and stop at 0 and at their greatest value; the
-least of values that stop is the least value, stopped, so nothing wider is needed.  Signed ones are
-turned into unsigned ones before, and a dilation is an erosion of pixels turned upside down.  Floats
-are lowered as they are; there is no NaN among them.
+Unsigned integers are moved in their own width and stop at 0 and at their greatest value; the
+extreme of values that stop is the extreme value, stopped, so nothing wider is needed.  Signed ones
+are turned into unsigned ones before.  Floats are moved as they are; there is no NaN among them.
 """
 
 from typing import Any
@@ -11,59 +10,54 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chunkfilt.kernels._common import core_shape, jit, pad3
+from chunkfilt.kernels._common import as4d, core_shape, jit, pad3
+from chunkfilt.kernels._uneven_tile import AT_ONCE, VECTOR, tile
 
-__all__ = ["least_float", "least_integer"]
+__all__ = ["least_counted", "uneven_extreme"]
 
 _CACHE = 32768  # bytes of a window's rows that a strip should keep in the first cache
-_AT_ONCE = 4  # taps that one loop takes
 
 
-def least_integer(
-    block: NDArray[Any], cells: NDArray[np.bool_], heights: list[int], bars: NDArray[Any] | None
-) -> NDArray[Any]:
-    """Take the least of unsigned pixels less heights; those under a bar (all ones) do not count.
+def uneven_extreme(
+    block: NDArray[Any], cells: NDArray[np.bool_], moves: NDArray[Any] | list[int], largest: bool
+) -> NDArray[Any] | None:
+    """Take the least or the greatest of pixels, each with a number added to it, its move.
 
-    Heights stand in the order of the structure's pixels; negative ones raise.
+    Of unsigned integers, moved by integers, or of float32 or float64.  The moves stand in the order
+    of the structure's pixels.  None if a pixel is NaN.
     """
-    shape = core_shape(block, cells.shape)
-    out = np.empty((shape[0], *pad3(shape[1:], 1)), block.dtype)
-    if out.size:
-        most = int(np.iinfo(block.dtype).max)
-        places = _places(block.shape, cells)
-        down = [k for k, h in enumerate(heights) if h >= 0]
-        up = [k for k, h in enumerate(heights) if h < 0]
-        order = [*down, *down[-1:] * (-len(down) % _AT_ONCE), *up, *up[-1:] * (-len(up) % _AT_ONCE)]
-        amounts = np.array([min(abs(heights[k]), most) for k in order], block.dtype)
-        downs = -(-len(down) // _AT_ONCE) * _AT_ONCE
-        barred = np.empty(0, block.dtype) if bars is None else bars.reshape(-1)
-        _integers(
-            block.reshape(-1), barred, out, pad3(block.shape[1:], 1), places[order], amounts,
-            downs, _strip(cells, block.itemsize),
-        )  # fmt: skip
-    return out.reshape(shape)
+    view, shape = as4d(block), core_shape(block, cells.shape)
+    out = np.empty((shape[0], *pad3(shape[1:], 1)), view.dtype)
+    if out.size == 0:
+        return out.reshape(shape)
+    amounts, ways = _amounts(moves, view.dtype)
+    order = np.argsort(ways, kind="stable")
+    bounds = (0, *np.cumsum(np.bincount(ways, minlength=3)).tolist())
+    clean = _run(
+        view.reshape(-1), view.shape, out.reshape(-1), out.shape,
+        _places(view.shape, cells)[order], amounts[order], bounds,
+        _strip(cells, view.itemsize), largest,
+    )  # fmt: skip
+    return out.reshape(shape) if clean else None
 
 
-def least_float(
-    block: NDArray[Any], cells: NDArray[np.bool_], heights: NDArray[Any]
-) -> NDArray[Any]:
-    """Take the least of float pixels less heights, in the block's dtype; there is no NaN."""
-    shape = core_shape(block, cells.shape)
-    out = np.empty((shape[0], *pad3(shape[1:], 1)), block.dtype)
-    if out.size:
-        places = _places(block.shape, cells)
-        order = [*range(len(places)), *[len(places) - 1] * (-len(places) % _AT_ONCE)]
-        amounts = heights.astype(block.dtype)[order]
-        sizes, strip = pad3(block.shape[1:], 1), _strip(cells, block.itemsize)
-        _floats(block.reshape(-1), out, sizes, places[order], amounts, strip)
-    return out.reshape(shape)
+def _amounts(
+    moves: NDArray[Any] | list[int], dtype: np.dtype[Any]
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return by how much pixels are moved, and which way: 0 not at all, 1 up, 2 down."""
+    if dtype.kind == "f":
+        amounts = np.asarray(moves, dtype)
+        return amounts, (amounts != 0).astype(np.int64)  # up by what may be negative
+    most = int(np.iinfo(dtype).max)
+    ways = [(move > 0) + 2 * (move < 0) for move in moves]
+    return np.array([min(abs(move), most) for move in moves], dtype), np.array(ways, np.int64)
 
 
-def _places(shape: tuple[int, ...], cells: NDArray[np.bool_]) -> NDArray[np.uint64]:
+def _places(shape: tuple[int, ...], cells: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return how far each pixel of the structure lies behind its first place, in pixels."""
-    _, y, x = pad3(shape[1:], 1)
+    _, _, y, x = shape
     at = np.argwhere(cells.reshape(pad3(cells.shape, 1)))
-    return ((at[:, 0] * y + at[:, 1]) * x + at[:, 2]).astype(np.uint64)
+    return (at[:, 0] * y + at[:, 1]) * x + at[:, 2]
 
 
 def _strip(cells: NDArray[np.bool_], itemsize: int) -> int:
@@ -72,100 +66,103 @@ def _strip(cells: NDArray[np.bool_], itemsize: int) -> int:
 
 
 @jit
-def _down(out, flat, at, heights):
-    """Take the least of four moves of a line less heights, with what is held; stop at 0."""
-    kind = out.dtype.type
-    a, b, c, d = at[0], at[1], at[2], at[3]
-    p, q, r, s = heights[0], heights[1], heights[2], heights[3]
-    for k in range(out.size):
-        i = np.uint64(k)
-        v = min(kind(max(flat[a + i], p) - p), kind(max(flat[b + i], q) - q))
-        w = min(kind(max(flat[c + i], r) - r), kind(max(flat[d + i], s) - s))
-        out[k] = min(out[k], v, w)
+def _run(flat, shape, out, core, places, amounts, bounds, strip, largest):
+    """Fill the result; return False, early, if a pixel is NaN."""
+    _, sz, sy, sx = shape
+    batch, nz, ny, nx = core
+    seen = 0
+    for x0 in range(0, nx, strip):
+        n = min(strip, nx - x0)
+        for b in range(batch):
+            for z in range(nz):
+                for y in range(ny):
+                    # What is needed for the first time now; integers hold no NaN.
+                    end = ((b * sz + z + sz - nz) * sy + y + sy - ny + 1) * sx
+                    if end > seen:
+                        if _has_nan(flat, seen, end):
+                            return False
+                        seen = end
+                    at = ((b * sz + z) * sy + y) * sx + x0
+                    to = ((b * nz + z) * ny + y) * nx + x0
+                    _row(out, to, flat, at, n, places, amounts, bounds, largest)
+    return True
 
 
 @jit
-def _up(out, flat, at, heights, most):
-    """Take the least of four moves of a line plus heights, with what is held; stop at the most."""
-    kind = out.dtype.type
-    a, b, c, d = at[0], at[1], at[2], at[3]
-    p, q, r, s = heights[0], heights[1], heights[2], heights[3]
-    e, f, g, h = kind(most - p), kind(most - q), kind(most - r), kind(most - s)
-    for k in range(out.size):
-        i = np.uint64(k)
-        v = min(kind(min(flat[a + i], e) + p), kind(min(flat[b + i], f) + q))
-        w = min(kind(min(flat[c + i], g) + r), kind(min(flat[d + i], h) + s))
-        out[k] = min(out[k], v, w)
+def _has_nan(flat, start, end):
+    """Look for NaN, the only number that is not itself."""
+    found = False
+    for i in range(np.uint64(start), np.uint64(end)):
+        found |= flat[i] != flat[i]
+    return found
 
 
 @jit
-def _masked(out, flat, bars, at, height, up, most):
-    """Take the least of one move of a line with what is held, where no bar (all ones) stands."""
-    kind = out.dtype.type
-    end = kind(most - height)
-    if up:
-        for k in range(out.size):
-            i = at + np.uint64(k)
-            out[k] = min(out[k], kind(min(flat[i], end) + height) | bars[i])
+def _row(out, to, flat, at, n, places, amounts, bounds, largest):
+    """Take the extremes of a row, the last ones again rather than in a loop of their own."""
+    lanes = VECTOR // flat.itemsize
+    if n >= AT_ONCE * lanes:
+        for x in range(0, n, AT_ONCE * lanes):
+            k = min(x, n - AT_ONCE * lanes)
+            if largest:
+                tile(AT_ONCE, 1, out, to + k, flat, at + k, places, amounts, bounds)
+            else:
+                tile(AT_ONCE, 0, out, to + k, flat, at + k, places, amounts, bounds)
+    elif n >= lanes:
+        for x in range(0, n, lanes):
+            k = min(x, n - lanes)
+            if largest:
+                tile(1, 1, out, to + k, flat, at + k, places, amounts, bounds)
+            else:
+                tile(1, 0, out, to + k, flat, at + k, places, amounts, bounds)
     else:
-        for k in range(out.size):
-            i = at + np.uint64(k)
-            out[k] = min(out[k], kind(max(flat[i], height) - height) | bars[i])
+        for k in range(n):
+            if largest:
+                tile(0, 1, out, to + k, flat, at + k, places, amounts, bounds)
+            else:
+                tile(0, 0, out, to + k, flat, at + k, places, amounts, bounds)
+
+
+def least_counted(
+    block: NDArray[Any], cells: NDArray[np.bool_], moves: list[int], bars: NDArray[Any]
+) -> NDArray[Any]:
+    """Take the least of moved unsigned pixels; those under a bar (all ones) do not count."""
+    view, shape = as4d(block), core_shape(block, cells.shape)
+    out = np.empty((shape[0], *pad3(shape[1:], 1)), view.dtype)
+    amounts, ways = _amounts(moves, view.dtype)
+    _counted(
+        view.reshape(-1), as4d(bars).reshape(-1), view.shape, out,
+        _places(view.shape, cells), amounts, ways == 1, _strip(cells, view.itemsize),
+    )  # fmt: skip
+    return out.reshape(shape)
 
 
 @jit
-def _integers(flat, bars, out, sizes, at, heights, downs, strip):
-    sz, sy, sx = sizes
+def _counted(flat, bars, shape, out, places, amounts, up, strip):
+    _, sz, sy, sx = shape
     batch, nz, ny, nx = out.shape
-    most = out.dtype.type(-1)
     for x0 in range(0, nx, strip):
         n = min(strip, nx - x0)
         for b in range(batch):
             for z in range(nz):
                 for y in range(ny):
                     row = out[b, z, y, x0 : x0 + n]
-                    row[:] = most
-                    place = np.uint64(((b * sz + z) * sy + y) * sx + x0)
-                    if bars.size > 0:
-                        for t in range(at.size):
-                            _masked(row, flat, bars, at[t] + place, heights[t], t >= downs, most)
-                        continue
-                    for t in range(0, at.size, _AT_ONCE):
-                        four, high = at[t : t + _AT_ONCE] + place, heights[t : t + _AT_ONCE]
-                        if t < downs:
-                            _down(row, flat, four, high)
-                        else:
-                            _up(row, flat, four, high, most)
+                    row[:] = out.dtype.type(-1)
+                    at = ((b * sz + z) * sy + y) * sx + x0
+                    for t in range(places.size):
+                        _masked(row, flat, bars, np.uint64(at + places[t]), amounts[t], up[t])
 
 
 @jit
-def _floats(flat, out, sizes, at, heights, strip):
-    sz, sy, sx = sizes
-    batch, nz, ny, nx = out.shape
-    for x0 in range(0, nx, strip):
-        n = min(strip, nx - x0)
-        for bz in range(batch * nz):
-            b, z = bz // nz, bz % nz
-            for y in range(ny):
-                row = out[b, z, y, x0 : x0 + n]
-                row[:] = np.inf
-                place = np.uint64(((b * sz + z) * sy + y) * sx + x0)
-                for t in range(0, at.size, _AT_ONCE):
-                    _sink(row, flat, at[t : t + _AT_ONCE] + place, heights[t : t + _AT_ONCE])
-
-
-@jit
-def _sink(out, flat, at, heights):
-    """Take the least of four moves of a line less heights, with what is held."""
-    a, b, c, d = at[0], at[1], at[2], at[3]
-    p, q, r, s = heights[0], heights[1], heights[2], heights[3]
-    for k in range(out.size):
-        i = np.uint64(k)
-        v = _least(flat[a + i] - p, flat[b + i] - q)
-        w = _least(flat[c + i] - r, flat[d + i] - s)
-        out[k] = _least(_least(v, w), out[k])
-
-
-@jit
-def _least(v, w):
-    return v if v < w else w
+def _masked(out, flat, bars, at, amount, up):
+    """Take the least of one move of a line with what is held, where no bar (all ones) stands."""
+    kind = out.dtype.type
+    end = kind(kind(-1) - amount)
+    if up:
+        for k in range(out.size):
+            i = at + np.uint64(k)
+            out[k] = min(out[k], kind(min(flat[i], end) + amount) | bars[i])
+    else:
+        for k in range(out.size):
+            i = at + np.uint64(k)
+            out[k] = min(out[k], kind(max(flat[i], amount) - amount) | bars[i])

@@ -14,11 +14,18 @@ from chunkfilt.kernels._common import as4d, core_shape, jit, pad3, real_dtype
 from chunkfilt.kernels._spread import _along_row, _column
 from chunkfilt.kernels._squares import _move, _windows
 from chunkfilt.kernels._sums import aligned, axis_of, layout
+from chunkfilt.kernels._tiles import in_tiles, seen_by, tile_sides
+from chunkfilt.kernels.extremes import extreme_filter
+from chunkfilt.kernels.valid_sums import valid_mean, valid_variance
 
-__all__ = ["spread_threshold"]
+__all__ = ["spread_threshold", "threshold_memory"]
+
+Weights = tuple[float, float, float]
 
 _MOST = 5  # parts that the loops of `_spread` join at once
 _STRIP = 1400  # columns of a strip, as there
+_TILE, _ROW = 1 << 18, 1024  # pixels of a tile where some do not count, and of its rows
+_ROWS = 3_000_000  # bytes of rows in the making, roughly
 
 
 @jit
@@ -104,7 +111,10 @@ def _joined(
 
 
 def spread_threshold(
-    block: NDArray[Any], size: tuple[int, ...], weights: tuple[float, float, float]
+    block: NDArray[Any],
+    size: tuple[int, ...],
+    weights: Weights,
+    valid: NDArray[np.bool_] | None = None,
 ) -> NDArray[Any]:
     """Compute `m * (w0 + w1 * s) + w2 * s` of the mean m and the standard deviation s of windows.
 
@@ -116,12 +126,15 @@ def spread_threshold(
         The window's length along each spatial axis.
     weights : tuple of float
         w0, w1, w2.
+    valid : ndarray of bool, optional
+        The shape of the block: which pixels count; default all. Where those of a window do, its
+        result is the same, to the last bit.
 
     Returns
     -------
     ndarray
         Shape `(batch, *core)`, float32 for inputs up to 16 bits and float32, else float64; joined
-        in float64. NaN where the window holds a NaN or an infinity.
+        in float64. NaN where the window holds a NaN or an infinity that counts, or nothing does.
 
     Raises
     ------
@@ -134,6 +147,12 @@ def spread_threshold(
     array([[1., 3.]])
     """
     shape = core_shape(block, size)
+    if valid is not None:
+        return in_tiles(
+            block, valid, size, real_dtype(block.dtype), tile_sides(shape, size, _TILE, _ROW),
+            lambda part: spread_threshold(part, size, weights),
+            lambda part, kept: _partly(part, kept, size, weights),
+        )  # fmt: skip
     view, window = as4d(block), pad3(size, 1)
     out = np.empty((shape[0], *pad3(shape[1:], 1)), real_dtype(block.dtype))
     kind, work, work2 = _rows.variance_dtypes(block.dtype, window[0] * window[1] * window[2])
@@ -144,13 +163,53 @@ def spread_threshold(
     return out.reshape(shape)
 
 
+def _partly(
+    block: NDArray[Any], valid: NDArray[np.bool_], size: tuple[int, ...], weights: Weights
+) -> NDArray[Any]:
+    """Compute the thresholds of windows of which some pixels do not count."""
+    wide = block.astype(np.float64)
+    mean = valid_mean(wide, valid, size)
+    deviation = valid_variance(wide, valid, size, sqrt=True)
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = mean * (weights[0] + weights[1] * deviation) + weights[2] * deviation
+        out = found.astype(real_dtype(block.dtype), copy=False)
+    whole = extreme_filter(valid, size, False)
+    if whole.any():
+        filled = np.where(valid, block, block.dtype.type(0))
+        np.copyto(out, spread_threshold(filled, size, weights), where=whole)
+    return out
+
+
+def threshold_memory(core: tuple[int, ...], size: tuple[int, ...]) -> int:
+    """Return the bytes that thresholds take at most, beside block and result.
+
+    Parameters
+    ----------
+    core : tuple of int
+        Shape of the result, `(batch, *core)`.
+    size : tuple of int
+        The window's length along each spatial axis.
+
+    Returns
+    -------
+    int
+        Bytes of what is computed for a tile, and of rows in the making.
+
+    Examples
+    --------
+    >>> threshold_memory((1, 9, 9), (3, 3))
+    3007744
+    """
+    return _ROWS + 64 * seen_by(tile_sides(core, size, _TILE, _ROW), size)
+
+
 def _run_exact(
     view: NDArray[Any],
     out: NDArray[Any],
     window: tuple[int, int, int],
     work: np.dtype[Any],
     work2: np.dtype[Any],
-    weights: tuple[float, float, float],
+    weights: Weights,
 ) -> None:
     axes = (axis_of(window[0]), axis_of(window[1]), axis_of(window[2]))
     pair = work.itemsize + work2.itemsize
@@ -168,7 +227,7 @@ def _run_joined(
     view: NDArray[Any],
     out: NDArray[Any],
     window: tuple[int, int, int],
-    weights: tuple[float, float, float],
+    weights: Weights,
 ) -> None:
     # Rows are laid out as `run_spread` lays out its own.
     work = np.dtype(np.float64)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from chunkfilt.kernels._bits import PLANES, Bits, Box, cover
 from chunkfilt.kernels._common import core_shape, pad3
-from chunkfilt.kernels._uneven import least_float, least_integer
+from chunkfilt.kernels._uneven import least_counted, uneven_extreme
 from chunkfilt.kernels.extremes import extreme_filter
 from chunkfilt.kernels.valid import valid_extreme
 
@@ -189,14 +189,21 @@ def uneven_filter(
     chosen = np.asarray(heights)[held]
     if native.dtype.kind == "f":
         return _uneven_floats(native, held, chosen, largest, valid)
+    moves = [int(h) if largest else -int(h) for h in chosen]
     width = np.dtype(f"u{native.itemsize}")
     most = np.iinfo(width).max
-    turn = width.type((most // 2 + 1 if native.dtype.kind == "i" else 0) ^ (most * largest))
-    keys = native.view(width) ^ turn if turn else native.view(width)
-    bars = None if valid is None else np.where(valid, width.type(0), width.type(most))
-    out = least_integer(keys, held, [int(h) for h in chosen], bars)
+    turn = most // 2 + 1 if native.dtype.kind == "i" else 0
+    if valid is not None and largest:
+        # What does not count is the greatest pixel: the least of pixels turned upside down.
+        turn, moves = turn ^ most, [-move for move in moves]
+    keys = native.view(width) ^ width.type(turn) if turn else native.view(width)
+    if valid is None:
+        out = uneven_extreme(keys, held, moves, largest)
+    else:
+        out = least_counted(keys, held, moves, np.where(valid, width.type(0), width.type(most)))
+    assert out is not None
     if turn:
-        np.bitwise_xor(out, turn, out=out)
+        np.bitwise_xor(out, width.type(turn), out=out)
     if native.dtype.kind == "b":
         np.minimum(out, 1, out=out)
     return out.view(native.dtype)
@@ -210,19 +217,17 @@ def _uneven_floats(
     valid: NDArray[np.bool_] | None,
 ) -> NDArray[Any]:
     dtype = np.dtype(np.float64 if block.itemsize == 8 else np.float32)
-    pixels = np.negative(block, dtype=dtype) if largest else block.astype(dtype, copy=False)
+    pixels = block.astype(dtype, copy=False)
     if valid is not None:
-        pixels = np.where(valid, pixels, dtype.type(np.inf))
-    # The loops know no NaN: it is put where it belongs afterwards.  A minimum finds it without an
-    # array of its own.
-    spoilt = pixels.size > 0 and bool(np.isnan(pixels.min()))
-    if spoilt:
+        pixels = np.where(valid, pixels, dtype.type(-np.inf if largest else np.inf))
+    moves = heights.astype(dtype)
+    moves = moves if largest else -moves
+    out = uneven_extreme(pixels, cells, moves, largest)
+    if out is None:
+        # The loops know no NaN: it is put where it belongs afterwards.
         gone = np.isnan(pixels)
-        pixels = np.where(gone, dtype.type(0), pixels)
-    out = least_float(pixels, cells, heights)
-    if largest:
-        np.negative(out, out=out)
-    if spoilt:
+        out = uneven_extreme(np.where(gone, dtype.type(0), pixels), cells, moves, largest)
+        assert out is not None
         out[binary_steps(gone, [make_step(cells, (0,) * cells.ndim, grow=True)])] = np.nan
     with np.errstate(over="ignore"):
         return out.astype(block.dtype, copy=False)

@@ -64,6 +64,27 @@ def test_structures_with_an_origin_are_scipys(name, iterations, origin):
             )
 
 
+STAIRS = np.array([[0, 0, 1, 0], [1, 1, 1, 1], [0, 1, 1, 0]], dtype=bool)
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 3, 4, 6, 7, 12])
+@pytest.mark.parametrize("name", NAMES)
+def test_many_iterations_are_scipys(name, iterations):
+    """Some structures need fewer steps than iterations, or look beyond the edge in between."""
+    images = {1: blobs((50,)), 2: blobs((41, 23)), 3: blobs((17, 15, 20), share=0.7)}
+    images = images[1], images[1][:3], images[2], images[2][:3], images[3]
+    for image in images:
+        chosen = [(None, 0), (np.ones((3,) * image.ndim), 0), (np.ones((2,) * image.ndim), -1)]
+        if image.ndim == 2:
+            chosen += [(STAIRS, origin) for origin in ((0, 0), (0, -1), (-1, 0), (0, 1))]
+        for structure, origin in chosen:
+            given = {} if structure is None else {"structure": structure, "origin": origin}
+            for border in (0, 1):
+                params = {**given, "iterations": iterations, "border_value": border}
+                for shown in (image, ~image, ndimage.binary_dilation(image, iterations=9)):
+                    same_as_scipy(name, shown, **params)
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_any_mask_is_scipys(data):

@@ -1,5 +1,7 @@
 """Local thresholds against scikit-image on float64, and windows of the padded image."""
 
+import itertools
+
 import dask.array as da
 import numpy as np
 import pytest
@@ -150,6 +152,162 @@ def test_a_nan_stays_in_its_windows(name, params, bad):
     reached[18:23, 18:23] = True
     assert not np.isfinite(found[reached]).any()
     assert_array_equal(found[~reached], clean[~reached])
+
+
+def gaussian_of(pixels):
+    """The mean of the pixels that count, weighted by a Gaussian of sigma 1."""
+    taps = np.exp(-0.5 * np.arange(-(pixels.shape[0] // 2), pixels.shape[0] // 2 + 1) ** 2)
+    weights = np.ones(())
+    for n in pixels.shape:
+        weights = np.multiply.outer(weights, taps[:n])
+    return np.nansum(weights * pixels) / weights[~np.isnan(pixels)].sum()
+
+
+def of_spread(combine):
+    return lambda pixels: combine(np.nanmean(pixels), np.nanstd(pixels))
+
+
+# What a filter makes of the pixels of a window, NaN where they do not count: its parameters, how
+# wide the window is, and the same in NumPy.
+OMITTING = {
+    "mean": ("threshold_local", {"block_size": 5, "method": "mean"}, 5, np.nanmean),
+    "less": (
+        "threshold_local",
+        {"block_size": 3, "method": "mean", "offset": 7.5},
+        3,
+        lambda pixels: np.nanmean(pixels) - 7.5,
+    ),
+    "gaussian": (
+        "threshold_local",
+        {"sigma": 1.0, "offset": -3.0},
+        9,
+        lambda p: gaussian_of(p) + 3,
+    ),
+    "median": (
+        "threshold_local",
+        {"block_size": 5, "method": "median", "offset": 0.5},
+        5,
+        lambda p: np.sort(p[~np.isnan(p)])[np.count_nonzero(~np.isnan(p)) // 2] - 0.5,
+    ),
+    "niblack": (
+        "threshold_niblack",
+        {"window_size": 7, "k": 0.7},
+        7,
+        of_spread(lambda m, s: m - 0.7 * s),
+    ),
+    "sauvola": (
+        "threshold_sauvola",
+        {"window_size": 5, "k": 0.4, "r": 50.0},
+        5,
+        of_spread(lambda m, s: m * (1 + 0.4 * (s / 50 - 1))),
+    ),
+}
+SHAPES = {1: (60,), 2: (19, 23), 3: (10, 11, 12)}
+
+
+def by_windows(seen, width, measure, mode, cval=0.0):
+    """Measure one window after the other; NaN where a window has nothing but NaN."""
+    values = {"constant_values": cval} if mode == "constant" else {}
+    padded = np.pad(seen, width // 2, PAD.get(mode, mode), **values)
+    out = np.full(seen.shape, np.nan)
+    for at in itertools.product(*map(range, seen.shape)):
+        pixels = padded[tuple(slice(i, i + width) for i in at)]
+        if not np.isnan(pixels).all():
+            out[at] = measure(pixels)
+    return out
+
+
+def holes(shape, seed=3):
+    """Which pixels count: most, but none in a hole larger than the windows, and all at one side."""
+    mask = np.random.default_rng(seed).random(shape) < 0.7
+    mask[tuple(slice(n // 2) for n in shape)] = False
+    mask[..., -4:] = True
+    return mask
+
+
+def assert_same_gaps(found, expected):
+    assert_array_equal(np.isnan(found), np.isnan(expected))
+    assert np.isnan(expected).any()
+    assert_close(np.nan_to_num(found), np.nan_to_num(expected))
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+@pytest.mark.parametrize(
+    "dtype", ["bool", "uint8", "int16", "int64", "float16", "float32", "float64"]
+)
+@pytest.mark.parametrize("case", OMITTING)
+def test_pixels_under_no_mask_are_left_out(case, dtype, ndim):
+    name, params, width, measure = OMITTING[case]
+    image, mask = noise(dtype, SHAPES[ndim]), holes(SHAPES[ndim])
+    found = getattr(cf, name)(image, mask, **params, mode="reflect")
+    assert found.dtype == getattr(cf, name)(image, **params).dtype
+    seen = np.where(mask, image.astype(np.float64), np.nan)
+    assert_same_gaps(found, by_windows(seen, width, measure, "reflect"))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("case", OMITTING)
+def test_nan_is_left_out_in_every_mode(case, mode):
+    name, params, width, measure = OMITTING[case]
+    image = np.where(holes(SHAPES[2]), noise("float64", SHAPES[2]), np.nan)
+    found = getattr(cf, name)(image, **params, nan_policy="omit", mode=mode, cval=9.0)
+    assert_same_gaps(found, by_windows(image, width, measure, mode, 9.0))
+    spread = np.isnan(np.pad(image, width // 2, "reflect"))
+    reached = sliding_window_view(spread, (width, width)).any(axis=(-1, -2))
+    assert_array_equal(np.isnan(getattr(cf, name)(image, **params, mode="mirror")), reached)
+
+
+@pytest.mark.parametrize("dtype", ["int16", "float32"])
+@pytest.mark.parametrize("case", OMITTING)
+def test_nodata_is_left_out(case, dtype, tmp_path, make_store):
+    name, params, width, measure = OMITTING[case]
+    pixels, mask = noise(dtype, SHAPES[2]), holes(SHAPES[2])
+    pixels[~mask] = -99
+    image = cf.open(make_store(tmp_path / "in.zarr", pixels, chunks=(8, 8)), nodata=-99)
+    found = getattr(cf, name)(image, **params, mode="mirror").compute()
+    nodata = np.float32(-99) if dtype == "float32" else np.float32(np.nan)
+    assert_array_equal(found[~mask], np.full(np.count_nonzero(~mask), nodata))
+    expected = by_windows(np.where(mask, pixels * 1.0, np.nan), width, measure, "mirror")
+    assert_close(found[mask], expected[mask])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "int64"])
+@pytest.mark.parametrize("case", OMITTING)
+def test_a_whole_window_has_the_same_threshold_whatever_is_missing_elsewhere(case, dtype):
+    name, params, width, _ = OMITTING[case]
+    image, mask = noise(dtype), np.ones((37, 41), bool)
+    whole = getattr(cf, name)(image, **params, mode="mirror")
+    assert_array_equal(getattr(cf, name)(image, mask, **params, mode="mirror"), whole)
+    mask[20, 20] = mask[0] = False
+    held = ~np.pad(mask, width // 2, "reflect")
+    reached = sliding_window_view(held, (width, width)).any(axis=(-1, -2))
+    found = getattr(cf, name)(image, mask, **params, mode="mirror")
+    assert_array_equal(found[~reached], whole[~reached])
+
+
+@pytest.mark.parametrize("case", OMITTING)
+def test_a_nan_that_a_mask_lets_in_still_spreads(case):
+    name, params, width, measure = OMITTING[case]
+    image, mask = noise(), np.ones((37, 41), bool)
+    image[20, 20], image[9, 9], mask[9, 9] = np.nan, np.nan, False
+    found = getattr(cf, name)(image, mask, **params, mode="reflect")
+    reached = np.zeros(image.shape, bool)
+    reached[(slice(20 - width // 2, 21 + width // 2),) * 2] = True
+    assert_array_equal(np.isnan(found), reached)
+    expected = by_windows(image, width, measure, "reflect")
+    assert_close(found[~reached], expected[~reached])
+
+
+@pytest.mark.parametrize("case", OMITTING)
+def test_chunks_do_not_show_where_pixels_are_missing(case):
+    name, params, _, _ = OMITTING[case]
+    image, mask = noise("float32", (60, 70)), holes((60, 70))
+    image[~holes((60, 70), 5)] = np.nan
+    given = {**params, "nan_policy": "omit"}
+    lazy = getattr(cf, name)(
+        da.from_array(image, (11, 23)), mask=da.from_array(mask, (13, 70)), **given
+    )
+    assert_array_equal(lazy.compute(), getattr(cf, name)(image, mask=mask, **given))
 
 
 @pytest.mark.parametrize("name", ["threshold_local", "threshold_niblack", "threshold_sauvola"])

@@ -70,6 +70,32 @@ def test_every_dtype_is_exact(dtype):
     check(noise(dtype, (2, 14, 19)), np.ones((3, 4), bool))
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint16", "float32", "int64"])
+@pytest.mark.parametrize("length", [1, 2, 7, 8, 9, 16, 17, 63, 64, 65, 129])
+def test_boxes_about_as_long_as_vectors_are_exact(dtype, length):
+    for core in (1, 13, 64, 131):
+        row = noise(dtype, (2, length + core - 1), core)
+        check(row, np.ones(length, bool))
+        check(np.ascontiguousarray(row[:, :, None]), np.ones((length, 1), bool))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 5), (7, 31), (40, 2)])
+def test_signs_of_zero_and_nans_in_boxes_do_not_depend_on_the_block(size):
+    rng = np.random.default_rng(5)
+    block = rng.choice(np.array([0.0, -0.0, 1, -1]), (1, 90, 120))
+    block[0, 50, 60], block[0, 51, 3] = np.nan, -np.nan
+    for largest in (True, False):
+        whole = extreme_filter(block, size, largest)
+        # -0.0 is less than 0.0.
+        order = block + np.copysign(0.5, block)
+        signs = expected(order, np.ones(size, bool), largest) < 0
+        assert_array_equal(np.signbit(whole)[whole == 0], signs[whole == 0])
+        assert_array_equal(whole, expected(block, np.ones(size, bool), largest))
+        part = extreme_filter(block[:, 7:83, 5:114], size, largest)
+        kept = whole[:, 7 : 7 + part.shape[1], 5 : 5 + part.shape[2]]
+        assert part.tobytes() == kept.tobytes()
+
+
 @pytest.mark.parametrize("shape", [(3, 40), (2, 12, 40), (2, 8, 9, 10)])
 def test_every_number_of_axes(shape):
     rng = np.random.default_rng(3)

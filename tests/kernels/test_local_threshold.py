@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
-from chunkfilt.kernels.local_threshold import spread_threshold
+from chunkfilt.kernels.local_threshold import spread_threshold, threshold_memory
 
 DTYPES = ["?", "u1", "i1", "u2", "i2", "u4", "i8", "f2", "f4", "f8"]
 NIBLACK, SAUVOLA, BOTH = (1.0, 0.0, -0.2), (0.8, 0.2 / 127.5, 0.0), (0.5, -0.01, 2.0)
@@ -79,3 +79,34 @@ def test_nothing_to_do_and_mistakes():
     assert spread_threshold(np.zeros((1, 4, 2)), (3, 3), NIBLACK).shape == (1, 2, 0)
     with pytest.raises(ValueError, match="a window of"):
         spread_threshold(np.zeros((1, 4, 4)), (3, 9), NIBLACK)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [(7,), (15, 15), (1, 9), (3, 5, 7), (1, 1, 1)])
+def test_pixels_that_do_not_count_are_left_out(dtype, size):
+    shape = (2, *(n + 10 for n in size))
+    block, valid = pixels(shape, dtype), np.random.default_rng(1).random(shape) < 0.6
+    valid[0], valid[1, ..., : size[-1] + 2] = True, False
+    axes = tuple(range(1, block.ndim))
+    inner = tuple(range(-len(size), 0))
+    windows = sliding_window_view(block.astype(np.float64), size, axis=axes)
+    kept = sliding_window_view(valid, size, axis=axes)
+    some = kept.any(axis=inner)
+    if np.dtype(dtype).kind == "f":
+        block[~valid] = np.nan
+    for weights in (NIBLACK, SAUVOLA, BOTH):
+        mean, std = (f(windows, axis=inner, where=kept | ~some[(..., *(None,) * len(size))])
+                     for f in (np.mean, np.std))  # fmt: skip
+        expected = mean * (weights[0] + weights[1] * std) + weights[2] * std
+        found = spread_threshold(block, size, weights, valid)
+        np.testing.assert_array_equal(np.isnan(found), ~some)
+        assert np.abs(found - expected)[some].max() <= 1e-6 * np.abs(expected[some]).max()
+        whole = kept.all(axis=inner)
+        clean = spread_threshold(np.where(valid, block, block.dtype.type(0)), size, weights)
+        np.testing.assert_array_equal(found[whole], clean[whole])
+
+
+def test_the_memory_told_does_not_grow_with_the_rows():
+    told = threshold_memory((1, 4096, 4096), (15, 15))
+    assert told == threshold_memory((1, 16384, 4096), (15, 15)) < 3e7
+    assert threshold_memory((1, 0, 5), (3, 3)) >= 0
