@@ -31,10 +31,12 @@ def ours(case: Case, images: Sequence[Any]) -> tuple[Call, Call]:
     from chunkfilt.engine.bind import bind
     from chunkfilt.filters.filter import find_filter
     from chunkfilt.filters.generic import allow_code
+    from chunkfilt.runtime.compute import plan_in_memory
     from chunkfilt.runtime.executors import make_executor
+    from chunkfilt.runtime.options import RunOptions
+    from chunkfilt.runtime.passes import run_passes
     from chunkfilt.runtime.progress import silent
-    from chunkfilt.runtime.run import ArrayStore, RunOptions, plan_in_memory
-    from chunkfilt.runtime.tasks import run_passes
+    from chunkfilt.runtime.tasks import ArrayStore
 
     with allow_code():
         node: Any = bind(find_filter(case.filter), [_source(one) for one in images], case.params)
@@ -43,11 +45,11 @@ def ours(case: Case, images: Sequence[Any]) -> tuple[Call, Call]:
     def plan() -> Any:
         return plan_in_memory({"": node}, options)
 
-    steps, executor = plan().steps, make_executor("serial", 1, None, 1 << 62)
+    steps, executor = plan().steps, make_executor("serial", 1, memory=1 << 62)
 
     def call() -> Any:
         result = np.empty(node.spec.shape, node.spec.dtype)
-        run_passes(steps, {"": ArrayStore(result)}, executor, silent, checksum=False)
+        run_passes(steps, {"": ArrayStore(result)}, executor, silent)
         return result
 
     return plan, call

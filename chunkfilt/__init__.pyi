@@ -712,6 +712,7 @@ def sum(
 
 def threshold_local(
     image: _Image,
+    mask: Any = None,
     *,
     block_size: int | Sequence[int] = 3,
     method: Literal['gaussian', 'mean', 'median'] = 'gaussian',
@@ -719,29 +720,34 @@ def threshold_local(
     sigma: float | Sequence[float] | None = None,
     mode: Literal['reflect', 'mirror', 'nearest', 'constant', 'wrap'] = 'reflect',
     cval: float = 0.0,
+    nan_policy: Literal['propagate', 'omit'] = 'propagate',
     axes: Sequence[int | str] | None = None,
     dtype: DTypeLike | None = None,
 ) -> _Image: ...
 
 def threshold_niblack(
     image: _Image,
+    mask: Any = None,
     *,
     window_size: int | Sequence[int] = 15,
     k: float = 0.2,
     mode: Literal['reflect', 'mirror', 'nearest', 'constant', 'wrap'] = 'mirror',
     cval: float = 0.0,
+    nan_policy: Literal['propagate', 'omit'] = 'propagate',
     axes: Sequence[int | str] | None = None,
     dtype: DTypeLike | None = None,
 ) -> _Image: ...
 
 def threshold_sauvola(
     image: _Image,
+    mask: Any = None,
     *,
     window_size: int | Sequence[int] = 15,
     k: float = 0.2,
     r: float | None = None,
     mode: Literal['reflect', 'mirror', 'nearest', 'constant', 'wrap'] = 'mirror',
     cval: float = 0.0,
+    nan_policy: Literal['propagate', 'omit'] = 'propagate',
     axes: Sequence[int | str] | None = None,
     dtype: DTypeLike | None = None,
 ) -> _Image: ...

@@ -1,7 +1,8 @@
 """The command line: ``chunkfilt run JOB.yaml`` and its companions.
 
-Exit codes: 0 done, 1 failed at run time, 2 bad configuration or input, 130 and 143 on signals.
-Everything heavy is imported by the command that needs it, so that ``--help`` is quick.
+Exit codes: 0 done, 1 failed at run time, 2 bad configuration or input, 3 stopped but resumable, 4
+verification failed, 130 and 143 on signals (resumable).  Everything heavy is imported by the
+command that needs it, so that ``--help`` is quick.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shlex
 import signal
 import sys
 import warnings
@@ -17,12 +19,20 @@ from typing import Annotated, Any
 
 import typer
 
-from chunkfilt.errors import ChunkfiltError, InputError, StorageError
+from chunkfilt.errors import (
+    ChunkfiltError,
+    InputError,
+    StoppedError,
+    StorageError,
+    VerifyError,
+)
 
 __all__ = ["app", "main"]
 
-_INTERRUPTED = 130
-_STOPPED = "stopped; an output that was being written stays, marked unfinished"
+_INTERRUPTED, _TERMINATED = 130, 143
+_FEW = 20  # problems that are named while they are mended
+# What a run that is stopped says, once there is a run that could go on.
+_resume: list[str] = []
 
 app = typer.Typer(
     name="chunkfilt",
@@ -39,7 +49,8 @@ Changes = Annotated[
     typer.Option("--set", metavar="PATH=VALUE", help="Change the job: steps.0.gaussian.sigma=3"),
 ]
 Scheduler = Annotated[
-    str | None, typer.Option(help="serial, threads or distributed; overrides the job's.")
+    str | None,
+    typer.Option(help="serial, threads, processes or distributed; overrides the job's."),
 ]
 Workers = Annotated[int | None, typer.Option(help="Tasks at the same time; default all cores.")]
 Memory = Annotated[str | None, typer.Option(help="Budget per process, e.g. '2 GiB'.")]
@@ -48,6 +59,13 @@ AllowCode = Annotated[
     bool, typer.Option("--allow-code", help="Let the job name functions, which are run.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with what an earlier run of the job has stored.")
+]
+LogFile = Annotated[
+    Path | None, typer.Option("--log-file", help="Also write what happens to this file, in lines.")
+]
+Output = Annotated[str, typer.Argument(metavar="OUT", help="An output of chunkfilt.")]
 
 
 @app.command()
@@ -59,7 +77,9 @@ def run(
     workers: Workers = None,
     memory: Memory = None,
     overwrite: Overwrite = False,
+    resume: Resume = False,
     allow_code: AllowCode = False,
+    log_file: LogFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a job: filter the input block by block and store the result."""
@@ -69,16 +89,9 @@ def run(
         _show_plan(job, asked, as_json, check=True)
         return
     from chunkfilt.arrays.api import run_yaml
-    from chunkfilt.runtime.progress import PassStarted, json_lines, suitable
 
-    shown = json_lines() if as_json else suitable()
-
-    def report(event: Any) -> None:
-        if isinstance(event, PassStarted):
-            _collect_again()
-        shown(event)
-
-    result = run_yaml(job, *asked, progress=report)
+    _resume_by()
+    result = run_yaml(job, *asked, resume=resume, progress=_watched(as_json, log_file))
     if not as_json:
         _say_result(result)
 
@@ -109,6 +122,7 @@ def apply(
     memory: Memory = None,
     workers: Workers = None,
     overwrite: Overwrite = False,
+    resume: Resume = False,
     allow_code: AllowCode = False,
 ) -> None:
     """Apply one filter: chunkfilt apply gaussian in.zarr out.zarr --sigma 2"""
@@ -122,13 +136,94 @@ def apply(
     others = {key: params.pop(key) for key in declared.inputs[1:] if key in params}
     declared.validate(params)
     more = {key: open_image(one) if isinstance(one, str) else one for key, one in others.items()}
+    _resume_by()
     made = functions()[name](open_image(source), **more, **params)
     options = {"memory": memory, "workers": workers}
     given = {key: value for key, value in options.items() if value is not None}
     from chunkfilt.arrays.api import save
 
     outputs = made if declared.kind != "value" else {name: made}
-    _say_result(save(outputs, target, overwrite=overwrite, **given))
+    _say_result(save(outputs, target, overwrite=overwrite, resume=resume, **given))
+
+
+@app.command()
+def verify(
+    path: Output,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Compute what is wrong anew, and look again.")
+    ] = False,
+    workers: Workers = None,
+    memory: Memory = None,
+    allow_code: AllowCode = False,
+    as_json: AsJson = False,
+) -> None:
+    """Look whether every file of an output is there and as its run has written it."""
+    from chunkfilt.arrays import checking
+    from chunkfilt.runtime.verify import verify as look
+
+    found = look(path)
+    if repair and found.problems:
+        _permit(allow_code, Path(path).absolute().parent)
+        for problem in found.problems[:_FEW]:
+            print(f"chunkfilt: repairing: {problem}", file=sys.stderr)
+        checking.repair(path, _watched(False, None), workers=workers, memory=memory)
+        found = look(path)
+    if as_json:
+        told = {"path": str(found.path), "units": found.units, "checksums": found.checksums}
+        print(json.dumps({**told, "problems": list(found.problems)}, indent=2))
+    if found.problems:
+        listed = "".join(f"\n  {problem}" for problem in found.problems)
+        message = f"{found.path}: {len(found.problems)} problems:{listed}"
+        raise VerifyError(message)
+    if not as_json:
+        print(f"{found.path}: {found.units} files are as they were written")
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="A Zarr store.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    as_json: AsJson = False,
+) -> None:
+    """Compare two stores pixel by pixel: equal or not, where, and by how much."""
+    from chunkfilt.arrays import checking
+
+    found = checking.compare_stores(first, second)
+    if as_json:
+        print(json.dumps({name: one.as_dict() for name, one in found.items()}, indent=2))
+    else:
+        for name, one in found.items():
+            print(f"{name}: {one}" if name else one)
+    if any(one.different for one in found.values()):
+        message = f"{first} and {second} differ"
+        raise VerifyError(message)
+
+
+@app.command()
+def rerun(
+    path: Output,
+    out: Annotated[
+        Path | None, typer.Option(help="Keep what is computed here; default: checksums only.")
+    ] = None,
+    scheduler: Scheduler = None,
+    workers: Workers = None,
+    memory: Memory = None,
+    allow_code: AllowCode = False,
+    log_file: LogFile = None,
+) -> None:
+    """Compute an output once more, from its own record, and compare the checksums."""
+    _permit(allow_code, Path(path).absolute().parent)
+    from chunkfilt.arrays import checking
+
+    options = {"scheduler": scheduler, "workers": workers, "memory": memory}
+    found = checking.rerun(path, out, progress=_watched(False, log_file), **options)
+    for note in found.notes:
+        print(f"chunkfilt: {note}", file=sys.stderr)
+    for name, (held, now) in found.results.items():
+        print(f"{name or 'image'}: {held}, again {now}: {'equal' if held == now else 'DIFFERENT'}")
+    if not found.equal:
+        message = f"{path}: computing it once more gave other pixels"
+        raise VerifyError(message)
 
 
 @app.command()
@@ -170,12 +265,9 @@ def info(
         shards = " x ".join(map(str, one["shards"])) if one["shards"] else "none"
         print(f"  chunks {cut}, shards {shards}, {one['compressor']}, Zarr v{one['zarr_format']}")
     if isinstance(record.get("versions"), dict) and "chunkfilt" in record["versions"]:
-        state = "finished" if record.get("finished") else "UNFINISHED: its run was interrupted"
-        print(f"written by chunkfilt {record['versions']['chunkfilt']}, {state}")
-        for name, checksum in record.get("checksums", {}).items():
-            print(f"  checksum {name}: {checksum}".replace(" :", ":"))
-        for name, value in record.get("values", {}).items():
-            print(f"  {name}: {json.dumps(value)}")
+        from chunkfilt.arrays.checking import origin
+
+        print(origin(path))
 
 
 @app.command()
@@ -297,11 +389,14 @@ def main() -> None:
     except typer.Exit as error:
         sys.exit(error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        _fail(_STOPPED, _INTERRUPTED)
+        _interrupted(_INTERRUPTED)
     except _Terminated:
-        _fail(_STOPPED, 143)
+        _interrupted(_TERMINATED)
     except ChunkfiltError as error:
-        _fail(str(error), error.exit_code)
+        _say(str(error))
+        if isinstance(error, StoppedError):
+            _say_how_to_resume()
+        sys.exit(error.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -322,13 +417,62 @@ class _Terminated(BaseException):
 
 
 def _terminate(number: int, frame: Any) -> None:
-    raise _Terminated
+    raise _Terminated(signal.Signals(number).name)
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"chunkfilt: {message}", file=sys.stderr)
-    sys.stderr.flush()
+    _say(message)
     sys.exit(code)
+
+
+def _interrupted(code: int) -> None:
+    _say("stopped; what was stored is recorded" if _resume else "stopped")
+    _say_how_to_resume()
+    _leave(code)
+
+
+def _leave(code: int) -> None:
+    """End the process now: blocks that are still being computed will not be waited for."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _say(message: str) -> None:
+    print(f"chunkfilt: {message}", file=sys.stderr, flush=True)
+
+
+def _resume_by() -> None:
+    """Keep the command line that goes on where this one is stopped."""
+    again = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
+    _resume[:] = [shlex.join(["chunkfilt", *again, "--resume"])]
+
+
+def _say_how_to_resume() -> None:
+    for line in _resume:
+        print(f"to go on:  {line}", file=sys.stderr, flush=True)
+
+
+def _watched(as_json: bool, log_file: Path | None) -> Any:
+    """Return what shows the events of a run."""
+    from chunkfilt.runtime.progress import (
+        PassStarted,
+        json_lines,
+        log_lines,
+        suitable,
+        together,
+    )
+
+    shown = json_lines() if as_json else suitable()
+    if log_file is not None:
+        shown = together(shown, log_lines(log_file))
+
+    def report(event: Any) -> None:
+        if isinstance(event, PassStarted):
+            _collect_again()
+        shown(event)
+
+    return report
 
 
 def _warn(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:

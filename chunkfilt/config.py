@@ -25,7 +25,7 @@ from chunkfilt.filters.filter import find_filter
 from chunkfilt.filters.params import paths_from, problem
 from chunkfilt.runtime.executors import SCHEDULERS
 from chunkfilt.runtime.layout import OutputOptions
-from chunkfilt.runtime.run import RunOptions
+from chunkfilt.runtime.options import RunOptions
 from chunkfilt.storage.zarr_output import (
     make_compressor,
 )
@@ -114,7 +114,12 @@ class Job:
             refuse_url(part.path)
             path = os.path.normpath(self.folder / part.path)
             held = open_image(
-                path, part.array, axes=part.axes, spatial=part.spatial, nodata=part.nodata
+                path,
+                part.array,
+                axes=part.axes,
+                spatial=part.spatial,
+                nodata=part.nodata,
+                missing=part.missing,
             )
         except InputError as error:
             raise self.document.error(str(error), *where, "path") from None

@@ -21,7 +21,7 @@ from chunkfilt.engine.graph import Crop, ImageNode, Source, Value, is_image
 from chunkfilt.errors import InputError
 from chunkfilt.filters.filter import Filter, registered
 from chunkfilt.filters.params import plain
-from chunkfilt.storage.zarr_store import ZarrImage, open_image
+from chunkfilt.storage.zarr_store import ZarrImage, near_path, open_image
 
 __all__ = ["dump_job", "job_schema", "to_document"]
 
@@ -129,7 +129,7 @@ def _source_names(sources: Sequence[Source], taken: Mapping[str, Any]) -> dict[i
     names: dict[int, str] = {}
     for one in sources:
         path = Path(getattr(one.reader, "path", ""))
-        key = (path, one.spec)
+        key = (path, one.spec, getattr(one.reader, "missing", None))
         if key not in held:
             word = re.sub(r"\W", "_", path.stem).strip("_") or "image"
             held[key] = free_name(word, dict.fromkeys([*taken, *held.values()])) if held else SOURCE
@@ -233,13 +233,11 @@ def _written(node: Any) -> tuple[Any, str]:
 def _input_document(source: Source, relative_to: Path | None) -> Any:
     reader = source.reader
     assert isinstance(reader, ZarrImage)
-    path = reader.path
-    if relative_to is not None:
-        place = Path(path)
-        path = str(place.relative_to(relative_to)) if place.is_relative_to(relative_to) else path
+    path = reader.path if relative_to is None else near_path(reader.path, relative_to)
     plain = open_image(reader.path).spec
+    more = {} if reader.missing == "fill" else {"missing": reader.missing}
     if plain == source.spec:
-        return path
+        return {"path": path, **more} if more else path
     names = source.spec.axes
     written: dict[str, Any] = {
         "path": path,
@@ -248,4 +246,4 @@ def _input_document(source: Source, relative_to: Path | None) -> Any:
     }
     if source.spec.nodata != plain.nodata:
         written["nodata"] = source.spec.nodata
-    return written
+    return {**written, **more}

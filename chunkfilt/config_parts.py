@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from chunkfilt.filters.params import DType
+from chunkfilt.filters.params import DType, full_path
 from chunkfilt.storage.zarr_output import make_compressor
 
 __all__ = ["InputPart", "OutputPart", "RunPart", "parse_bytes"]
@@ -56,6 +57,11 @@ def _names(value: Any) -> Any:
     return list(value) if isinstance(value, str) else value
 
 
+def _from_job(value: str) -> str:
+    """Take a file's path from the job's folder."""
+    return os.path.normpath(full_path(value))
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
 
@@ -78,6 +84,8 @@ Compressor = Annotated[
     Any, BeforeValidator(_compressor), WithJsonSchema({"type": ["string", "object", "null"]})
 ]
 
+SchedulerFile = Annotated[str, AfterValidator(_from_job)]
+
 
 class InputPart(_Part):
     """The image a job reads."""
@@ -87,6 +95,7 @@ class InputPart(_Part):
     axes: Names | None = None
     spatial: Names | None = None
     nodata: Nodata | None = None
+    missing: Literal["fill", "error"] = "fill"
     region: dict[str, Range] | None = None
     select: dict[str, int] | None = None
 
@@ -107,7 +116,8 @@ class OutputPart(_Part):
 class RunPart(_Part):
     """How the run is carried out."""
 
-    scheduler: Literal["serial", "threads", "distributed"] = "threads"
+    scheduler: Literal["serial", "threads", "processes", "distributed"] = "threads"
     address: str | None = None
+    scheduler_file: SchedulerFile | None = None
     workers: Annotated[int, Field(ge=1)] | None = None
     memory: Size | None = None

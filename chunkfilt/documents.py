@@ -1,7 +1,8 @@
 """YAML as plain data with the place of every part, safe to read from anyone.
 
-Only mappings, sequences and scalars of YAML 1.2: tags, anchors, duplicate keys, files over a
-mebibyte and nesting deeper than a hundred levels are refused before any object is made.
+Only mappings, sequences and scalars of YAML 1.2: tags, anchors, duplicate keys, nesting deeper than
+a hundred levels and files too large to be read within a second are refused before any object is
+made.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from chunkfilt.words import brief
 
 __all__ = ["Document", "parse_yaml", "read_yaml", "write_yaml"]
 
-_LARGEST, _DEEPEST = 1 << 20, 100
+# Bytes, levels, and parts: a footprint of 200 x 200 pixels, all written out, just fits.
+_LARGEST, _DEEPEST, _MOST_PARTS = 1 << 18, 100, 42_000
 # The integers of the widest pixels there are.
 _LOWEST_INTEGER, _HIGHEST_INTEGER = -(1 << 63), (1 << 64) - 1
 # The core schema of YAML 1.2: `1e-3` is a number, `yes` is a string.
@@ -48,6 +50,7 @@ _WORDS = {
 }
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 # What is written without quotes: it means itself wherever it stands.
 _BARE = re.compile(r"(?:\.\.?/|[A-Za-z_/])[\w./+-]*(?: [\w/][\w./+-]*)*", re.ASCII)
 
@@ -111,7 +114,7 @@ def parse_yaml(raw: bytes, file: str) -> Document:
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         message = f"not YAML: {brief(str(error.problem or error.context))}"
         raise ConfigError(message, file, line, column) from None
-    except (YAMLError, ValueError) as error:
+    except (YAMLError, ValueError, OverflowError) as error:
         message = f"not YAML: {brief(str(error))}"
         raise ConfigError(message, file) from None
     return document
@@ -131,7 +134,18 @@ def write_yaml(data: Any) -> str:
     yaml.width = 100
     out = io.StringIO()
     yaml.dump(_quoted(data), out)
-    return out.getvalue()
+    text = out.getvalue()
+    if len(text.encode()) > _LARGEST or _parts(data) > _MOST_PARTS:
+        message = "the job would be too long to be read again: weights may stand in a .npy file"
+        raise InputError(message)
+    return text
+
+
+def _parts(data: Any) -> int:
+    """Return how many mappings, sequences, keys and scalars there are."""
+    if isinstance(data, dict):
+        return 1 + len(data) + sum(map(_parts, data.values()))
+    return 1 + sum(map(_parts, data)) if isinstance(data, (list, tuple)) else 1
 
 
 def _quoted(data: Any) -> Any:
@@ -153,7 +167,7 @@ class _Builder:
 
     def __init__(self, document: Document) -> None:
         self.document = document
-        self.depth = 0
+        self.depth = self.parts = 0
 
     def build(self, events: Iterator[Any]) -> Any:
         data = None
@@ -167,6 +181,7 @@ class _Builder:
     def _value(self, event: Any, events: Iterator[Any], path: tuple[Any, ...]) -> Any:
         mark = event.start_mark
         self.document.places.setdefault(path, (mark.line + 1, mark.column + 1))
+        self._count(event)
         if isinstance(event, AliasEvent) or event.anchor is not None:
             raise self._refuse(event, "anchors and aliases are not accepted: write it out")
         if event.tag is not None:
@@ -194,6 +209,7 @@ class _Builder:
             if key in found:
                 raise self._refuse(event, f"{brief(repr(key))} stands twice in one mapping")
             mark = event.start_mark
+            self._count(event)
             self.document.places[(*path, key)] = (mark.line + 1, mark.column + 1)
             found[key] = self._value(next(events), events, (*path, key))
         return found
@@ -206,7 +222,14 @@ class _Builder:
             found.append(self._value(event, events, (*path, len(found))))
         return found
 
+    def _count(self, event: Any) -> None:
+        self.parts += 1
+        if self.parts > _MOST_PARTS:
+            raise self._refuse(event, f"more than {_MOST_PARTS} parts: a job has a few dozen")
+
     def _scalar(self, event: ScalarEvent) -> Any:
+        if not event.value.isascii() and _SURROGATE.search(event.value):
+            raise self._refuse(event, "half of a surrogate pair stands for no character")
         try:
             return event.value if event.style is not None else _plain(event.value)
         except (OverflowError, ValueError):

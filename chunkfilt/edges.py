@@ -73,8 +73,13 @@ def needed_runs(start: int, stop: int, n: int, mode: str) -> Runs:
             return ((0, n),)
         first, last = start % n, start % n + stop - start
         return ((first, last),) if last <= n else merge_runs(((0, last - n), (first, n)))
-    # In the other modes neighbouring coordinates show neighbouring pixels, so there is one run.
-    shown = source_index(start, stop, n, mode)
+    # In the other modes neighbouring coordinates show neighbouring pixels, so there is one run;
+    # only those beyond the edge, which are few, are looked at one by one.
+    beyond = [
+        source_index(a, b, n, mode) for a, b in ((start, min(stop, 0)), (max(start, n), stop))
+    ]
+    inside = [max(start, 0), min(stop, n) - 1] if start < n and stop > 0 else []
+    shown = np.concatenate([*beyond, np.array(inside, np.intp)])
     shown = shown[shown >= 0]
     return ((int(shown.min()), int(shown.max()) + 1),) if shown.size else ()
 

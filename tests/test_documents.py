@@ -136,17 +136,39 @@ def test_a_hundred_levels_and_not_one_more(opening, closing):
     assert (caught.value.line, caught.value.column) == (1, 100 * len(opening) + 1)
 
 
-@pytest.mark.parametrize("text", ["[" * 200_000, "{a: " * 100_000, "- " * 200_000])
+def test_a_footprint_of_200_pixels_a_side_and_not_much_more():
+    fits = [[1] * 200] * 200
+    assert parse(write_yaml({"a": fits})) == {"a": fits}
+    rows = ",\n".join(f"[{', '.join('1' * 210)}]" for _ in range(210))
+    with pytest.raises(ConfigError, match="more than 42000 parts") as caught:
+        parse(f"a: [{rows}]")
+    assert caught.value.line == 200
+    with pytest.raises(InputError, match=r"too long.*\.npy"):
+        write_yaml({"a": [[1] * 210] * 210})
+
+
+@pytest.mark.parametrize("text", ['a: "\\ud800"', 'a: {"\\udfff": 1}', '- "x\\ud83d\\ude00"'])
+def test_halves_of_surrogate_pairs_are_refused(text):
+    with pytest.raises(ConfigError, match="surrogate"):
+        parse(text)
+
+
+def test_an_escape_beyond_unicode_is_refused():
+    with pytest.raises(ConfigError, match="not YAML"):
+        parse('a: "\\UFFFFFFFF"')
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, "{a: " * 60_000, "- " * 100_000])
 def test_bottomless_nesting_is_refused_without_a_crash(text):
     with pytest.raises(ConfigError, match=r"deeper than 100|not YAML"):
         parse(text)
 
 
-def test_a_mebibyte_and_not_one_byte_more():
-    fits = b"# " + b"x" * ((1 << 20) - 7) + b"\na: 1"
-    assert len(fits) == 1 << 20
+def test_a_quarter_of_a_mebibyte_and_not_one_byte_more():
+    fits = b"# " + b"x" * ((1 << 18) - 7) + b"\na: 1"
+    assert len(fits) == 1 << 18
     assert parse_yaml(fits, "job.yaml").data == {"a": 1}
-    with pytest.raises(ConfigError, match="larger than 1048576 bytes"):
+    with pytest.raises(ConfigError, match="larger than 262144 bytes"):
         parse_yaml(fits + b"\n", "job.yaml")
 
 

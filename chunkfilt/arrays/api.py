@@ -66,9 +66,10 @@ def save(images: Images, path: str | os.PathLike[str], **options: Any) -> RunRes
         The Zarr store to write; must not exist unless ``overwrite=True``.
     **options
         ``chunks``, ``shards`` (pixels along the image's axes), ``compressor`` (``{"zstd": 3}``,
-        ``"none"``), ``overwrite``; ``scheduler`` ("threads", "serial", "distributed"),
-        ``address``, ``workers``, ``memory`` (per process; default 2 GiB, more in a process
-        that holds much already); ``progress`` (default True).
+        ``"none"``), ``overwrite``; ``scheduler`` ("threads", "serial", "processes", "distributed"),
+        ``address``, ``scheduler_file``, ``workers``, ``memory`` (per process; default 2 GiB, more
+        in a process that holds much already); ``progress`` (default True); ``resume`` (default
+        False): go on with what an earlier run of the same images has stored there, if any.
 
     Returns
     -------
@@ -79,8 +80,10 @@ def save(images: Images, path: str | os.PathLike[str], **options: Any) -> RunRes
     ------
     InputError
         If something does not fit; nothing is computed or overwritten then.
+    StoppedError
+        If blocks fail, or nothing more can be stored: with ``resume=True`` it goes on.
     RunError
-        If a block fails; the output stays, marked unfinished.
+        If the pixels do not allow of what is asked for; the output stays, marked unfinished.
 
     Examples
     --------
@@ -212,7 +215,9 @@ def from_yaml(path: str | os.PathLike[str]) -> Any:
     return made if built.group else next(iter(made.values()))
 
 
-def run_yaml(path: str | os.PathLike[str], *changes: str, progress: Any = True) -> RunResult:
+def run_yaml(
+    path: str | os.PathLike[str], *changes: str, progress: Any = True, resume: bool = False
+) -> RunResult:
     """Run a YAML job, as ``chunkfilt run`` does.
 
     Parameters
@@ -223,6 +228,8 @@ def run_yaml(path: str | os.PathLike[str], *changes: str, progress: Any = True) 
         Changes by dotted path, e.g. ``"steps.0.gaussian.sigma=3"``.
     progress : bool, default True
         Show how far it is.
+    resume : bool, default False
+        Go on with what an earlier run of the job has stored, if there is any.
 
     Returns
     -------
@@ -233,8 +240,10 @@ def run_yaml(path: str | os.PathLike[str], *changes: str, progress: Any = True) 
     ------
     InputError
         If the job is wrong; nothing is computed or overwritten then.
+    StoppedError
+        If blocks fail, or nothing more can be stored: with ``resume=True`` it goes on.
     RunError
-        If a block fails; the output stays, marked unfinished.
+        If the pixels do not allow of what is asked for; the output stays, marked unfinished.
 
     Examples
     --------
@@ -245,13 +254,15 @@ def run_yaml(path: str | os.PathLike[str], *changes: str, progress: Any = True) 
     loaded = load_job(Path(path), changes)
     built = loaded.build()
     report = progress if callable(progress) else suitable() if progress else silent
+    stored = job.stored_as(loaded.output.model_dump())
     return run(
         built.outputs,
         built.path,
         group=built.group,
         output=built.output,
         options=built.options,
-        document=loaded.document.data,
+        document=job.document_beside(built.outputs, built.path.absolute(), built.group, stored),
+        resume=resume,
         report=report,
     )
 

@@ -16,8 +16,10 @@ from chunkfilt.engine.plan import Plan
 from chunkfilt.engine.values import lay_rows
 from chunkfilt.errors import InputError, MissingDependency
 from chunkfilt.filters.filter import find_filter
+from chunkfilt.runtime.compute import values_of
+from chunkfilt.runtime.options import RunOptions
 from chunkfilt.runtime.progress import silent, suitable
-from chunkfilt.runtime.run import RunOptions, RunResult, values_of
+from chunkfilt.runtime.run import RunResult
 from chunkfilt.show.picture import table_html
 from chunkfilt.storage.zarr_store import open_image
 from chunkfilt.words import format_bytes, format_shape
@@ -229,6 +231,7 @@ def open_zarr(
     axes: Sequence[str] | str | None = None,
     spatial: Sequence[str] | str | None = None,
     nodata: float | None = None,
+    missing: str = "fill",
 ) -> Image:
     """Open an image of a Zarr store; no pixel is read.
 
@@ -248,6 +251,9 @@ def open_zarr(
         Pixels of this value are missing: they never enter a window's statistics, and the results
         say in their turn what stands for missing pixels. Default: the array's attribute
         ``nodata``, which chunkfilt's own outputs have.
+    missing : {"fill", "error"}, default "fill"
+        What a chunk that has no file is. Writers leave out chunks of nothing but the fill value;
+        with "error", reading such a chunk raises `RunError`, which names it.
 
     Returns
     -------
@@ -265,7 +271,7 @@ def open_zarr(
     >>> cf.open("mosaic.zarr")
     <chunkfilt.Image 100 y x 120 x, uint16, mosaic.zarr>
     """
-    held = open_image(path, array, axes=axes, spatial=spatial, nodata=nodata)
+    held = open_image(path, array, axes=axes, spatial=spatial, nodata=nodata, missing=missing)
     return Image(Source(held.spec, held))
 
 

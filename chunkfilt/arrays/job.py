@@ -27,32 +27,29 @@ from chunkfilt.engine.graph import (
 )
 from chunkfilt.engine.plan import Plan
 from chunkfilt.errors import InputError
+from chunkfilt.filters.params import plain
 from chunkfilt.grid import Blocks, ImageSpec, Region
-from chunkfilt.runtime.executors import Threads, available_cores
+from chunkfilt.runtime.compute import compute
+from chunkfilt.runtime.executors import Failed, Threads
 from chunkfilt.runtime.layout import OutputOptions
+from chunkfilt.runtime.machine import available_cores
+from chunkfilt.runtime.options import RunOptions
 from chunkfilt.runtime.progress import Report, silent, suitable
-from chunkfilt.runtime.run import (
-    RunOptions,
-    RunResult,
-    compute,
-    plan_run,
-    run,
-)
+from chunkfilt.runtime.run import RunResult, plan_run, run
 from chunkfilt.show.picture import Picture, describe_box, plane_index
-from chunkfilt.storage.zarr_output import (
-    make_compressor,
-)
+from chunkfilt.storage.zarr_output import make_compressor, run_folder
 from chunkfilt.storage.zarr_store import local_path
 from chunkfilt.words import brief, shown
 
 __all__ = [
     "compute_node",
     "describe",
-    "document",
+    "document_beside",
     "picture_of",
     "plan_nodes",
     "preview_node",
     "save_nodes",
+    "stored_as",
 ]
 
 # Values computed for windows are kept as long as a graph holds their node.
@@ -166,10 +163,11 @@ def save_nodes(
     *,
     group: bool,
     progress: bool | Report = True,
+    resume: bool = False,
     **options: Any,
 ) -> RunResult:
     """Compute `outputs` in one run and store them."""
-    local_path(path, "output")
+    place = local_path(path, "output")
     output, how = split_options(outputs, options)
     report = progress if callable(progress) else suitable() if progress else silent
     return run(
@@ -178,7 +176,8 @@ def save_nodes(
         group=group,
         output=output,
         options=how,
-        document=document(outputs, str(path), group=group, strict=False),
+        document=document_beside(outputs, place, group, stored_as(options)),
+        resume=resume,
         report=report,
     )
 
@@ -198,17 +197,25 @@ def split_options(outputs: Outputs, options: Mapping[str, Any]) -> tuple[OutputO
     return output, run_options(**{k: v for k, v in options.items() if k in of_run})
 
 
-def document(
-    outputs: Outputs, path: str, *, group: bool, strict: bool = True
+def document_beside(
+    outputs: Outputs, place: Path, group: bool, stored: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """Return the job of `outputs` as plain data; None if it has none and `strict` is false."""
+    """Return the job of `outputs` as it stands in their run's folder; None where YAML has none.
+
+    A graph that YAML cannot hold (images in memory, say) runs all the same.
+    """
+    folder = run_folder(place)
     try:
-        return to_document(outputs, path, group=group)
+        job = to_document(outputs, f"../{place.name}", group=group, relative_to=folder)
     except InputError:
-        if strict:
-            raise
-        # A graph that YAML cannot hold (images in memory, say) runs all the same.
         return None
+    return {**job, "output": {**job["output"], **stored}}
+
+
+def stored_as(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is asked of an output's storage, as it stands in YAML."""
+    words = ("chunks", "shards", "compressor")
+    return {word: plain(options[word]) for word in words if options.get(word) is not None}
 
 
 def preview_node(
@@ -363,8 +370,9 @@ class _Coarse:
 
         pool = Threads(available_cores())
         try:
-            for _ in pool.execute(fill, len(blocks)):
-                pass
+            for _, found in pool.execute(fill, iter(range(len(blocks)))):
+                if isinstance(found, Failed):
+                    raise found.error
         finally:
             pool.close()
         return out

@@ -20,7 +20,8 @@ from chunkfilt.filters import declare
 from chunkfilt.filters.docstrings import full_docstring
 from chunkfilt.filters.filter import Filter, load_plugins, registered
 from chunkfilt.grid import ImageSpec, Region
-from chunkfilt.runtime.run import RunOptions, compute, values_of
+from chunkfilt.runtime.compute import compute, values_of
+from chunkfilt.runtime.options import RunOptions
 
 __all__ = ["functions", "image_filter", "public", "value_filter"]
 

@@ -279,11 +279,14 @@ def _insert_names(axes: Sequence[str], at: int, names: Sequence[str]) -> tuple[s
 
 
 def _ask(declared: Filter, rule: Any, *arguments: Any) -> Any:
-    """Call a rule; its ValueError becomes an error that names the filter."""
+    """Call a rule; its ValueError, or arithmetic gone wrong, becomes one that names the filter."""
     try:
         return rule(*arguments)
     except InputError:
         raise
     except ValueError as error:
         message = f"{declared.name}: {error}"
+        raise ParameterError(message) from None
+    except ArithmeticError as error:
+        message = f"{declared.name}: a parameter is too large or too small to be used ({error})"
         raise ParameterError(message) from None

@@ -92,6 +92,19 @@ class Plan:
         """Number of tasks over all passes."""
         return sum(len(step.grid) for step in self.steps)
 
+    def refuse_empty(self) -> None:
+        """Refuse to look for values where there is no pixel.
+
+        Raises
+        ------
+        InputError
+            If the image has none.
+        """
+        if not self.blocks:
+            names = ", ".join(name for sweep in self.passes for name in sweep)
+            message = f"{names}: an image without pixels has no value"
+            raise InputError(message)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the plan as plain data, for JSON."""
         return {

@@ -25,12 +25,19 @@ __all__ = [
 ]
 
 
+# Every step is prepared by itself.
+_MOST_STEPS = 1 << 16
+
+
 def _counted(iterations: int) -> int:
     if iterations < 1:
         message = (
             "must be >= 1 (repeating until nothing changes, as scipy does for less, depends on "
             "pixels at any distance: no block could be computed by itself)"
         )
+        raise ValueError(message)
+    if iterations > _MOST_STEPS:
+        message = f"must be <= {_MOST_STEPS}"
         raise ValueError(message)
     return iterations
 

@@ -11,8 +11,8 @@ import numpy as np
 from chunkfilt.filters.declare import image_filter, same
 from chunkfilt.filters.measure import extrema
 from chunkfilt.filters.params import Footprint, WindowSize
-from chunkfilt.filters.window import window_shape
-from chunkfilt.grid import Halo, window_halo
+from chunkfilt.filters.window import listed_reach, window_shape
+from chunkfilt.grid import Halo
 from chunkfilt.kernels import local_equalize
 
 __all__ = ["equalize_local"]
@@ -30,11 +30,7 @@ def _cells(p: SimpleNamespace) -> np.ndarray:
 
 
 def _halo(p: SimpleNamespace) -> Halo:
-    if p.footprint is not None and p.size is not None:
-        message = "takes size or footprint, got both: leave one out"
-        raise ValueError(message)
-    shape = window_shape(p)
-    return window_halo(shape, (0,) * len(shape))
+    return listed_reach(SimpleNamespace(**vars(p), origin=(0,) * p.ndim))
 
 
 def _check(p: SimpleNamespace, dtypes: Any) -> None:

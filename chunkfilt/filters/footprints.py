@@ -13,7 +13,8 @@ import numpy as np
 
 __all__ = ["ball", "disk", "ellipse", "ring"]
 
-_LARGEST = 1001
+# Pixels a side, and in all.
+_LARGEST, _MOST = 1001, 1 << 24
 
 
 def disk(r: float) -> np.ndarray:
@@ -59,7 +60,7 @@ def ball(r: float) -> np.ndarray:
     Raises
     ------
     ValueError
-        If `r` is negative or above 500.
+        If `r` is negative, or 128 or more: the ball would have more than 2**24 voxels.
 
     Examples
     --------
@@ -193,5 +194,8 @@ def _axes(*radii: tuple[str, float]) -> tuple[np.ndarray, ...]:
         if not 0 <= r <= _LARGEST // 2:
             message = f"{name} must be >= 0 and <= {_LARGEST // 2} pixels, got {r!r}"
             raise ValueError(message)
+    if math.prod(2 * math.floor(r) + 1 for _, r in radii) > _MOST:
+        message = f"radii of {', '.join(f'{r:.5g}' for _, r in radii)} give more than 2**24 pixels"
+        raise ValueError(message)
     spans = [np.arange(-math.floor(r), math.floor(r) + 1) for _, r in radii]
     return tuple(np.ix_(*spans))

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from chunkfilt.filters.declare import image_filter, same
 from chunkfilt.filters.params import Footprint, Origin, WindowSize
-from chunkfilt.filters.window import runs_of, settle_cells, window_cells, window_reach
+from chunkfilt.filters.window import listed_reach, runs_of, settle_cells, window_cells
 from chunkfilt.kernels.extremes import Window
 from chunkfilt.kernels.rank import (
     median_rank,
@@ -86,7 +86,7 @@ def _select(
 
 
 @image_filter(
-    halo=window_reach,
+    halo=listed_reach,
     dtype=same,
     prepare=settle_cells,
     memory=_rank_memory,
@@ -141,7 +141,7 @@ def median(
 
 
 @image_filter(
-    halo=window_reach,
+    halo=listed_reach,
     dtype=same,
     prepare=settle_cells,
     memory=_rank_memory,
@@ -199,7 +199,7 @@ def percentile(
 
 
 @image_filter(
-    halo=window_reach,
+    halo=listed_reach,
     dtype=same,
     prepare=settle_cells,
     memory=_rank_memory,

@@ -56,7 +56,7 @@ def _half_widths(theta: float, sx: float, sy: float, n: float) -> tuple[int, int
     half_y = math.ceil(max(n * sy * cos, n * sx * sin, 1))
     if max(half_x, half_y) > _LARGEST_HALF:
         message = (
-            f"the kernel would reach {max(half_x, half_y)} pixels, at most {_LARGEST_HALF} are "
+            f"the kernel would reach {max(half_x, half_y):.6g} pixels, at most {_LARGEST_HALF} are "
             "possible: raise frequency or bandwidth, or lower sigma or n_stds"
         )
         raise ValueError(message)

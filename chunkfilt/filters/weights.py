@@ -21,7 +21,8 @@ from chunkfilt.words import shown
 
 __all__ = ["convolve", "correlate"]
 
-_LARGEST = 1001
+# Weights a side, and in all.
+_LARGEST, _MOST = 1001, 1 << 24
 _LAPLACIANS = {4: [[0, 1, 0], [1, -4, 1], [0, 1, 0]], 8: [[1, 1, 1], [1, -8, 1], [1, 1, 1]]}
 _NAMED = {
     "sharpen": [[0, -1, 0], [-1, 5, -1], [0, -1, 0]],
@@ -44,7 +45,14 @@ def _box(value: Any, ndim: int) -> np.ndarray:
     if not _numbers(sides, (int,)) or not 1 <= min(sides) <= max(sides) <= _LARGEST:
         message = f"box takes a side of 1 to {_LARGEST} pixels, or one for each axis"
         raise ValueError(message)
+    _refuse_many(sides)
     return np.full(sides, 1.0 / np.prod(sides, dtype=np.float64))
+
+
+def _refuse_many(sides: list[int]) -> None:
+    if math.prod(sides) > _MOST:
+        message = f"{' x '.join(map(str, sides))} weights are more than 2**24"
+        raise ValueError(message)
 
 
 def _round(maker: Callable[[float], np.ndarray], value: Any, ndim: int) -> np.ndarray:
@@ -58,7 +66,9 @@ def _gaussian(value: Any, ndim: int) -> np.ndarray:
     if not _numbers(sigmas, (int, float)) or not 0 <= min(sigmas) <= max(sigmas) <= most:
         message = f"gaussian takes a sigma of 0 to {most} pixels, or one for each axis"
         raise ValueError(message)
-    axes = [gaussian_weights(float(s), 0, int(4.0 * s + 0.5)) for s in sigmas]
+    radii = [int(4.0 * s + 0.5) for s in sigmas]
+    _refuse_many([2 * r + 1 for r in radii])
+    axes = [gaussian_weights(float(s), 0, r) for s, r in zip(sigmas, radii, strict=True)]
     return np.asarray(functools.reduce(np.multiply.outer, axes))
 
 

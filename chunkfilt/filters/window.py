@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ __all__ = [
     "runs_of",
     "settle_cells",
     "settle_window",
+    "listed_reach",
     "window_cells",
     "window_cost",
     "window_reach",
@@ -21,6 +23,7 @@ __all__ = [
 ]
 
 _DEFAULT_SIZE = 3
+_MOST_CELLS = 1 << 24
 
 
 def window_shape(p: SimpleNamespace) -> tuple[int, ...]:
@@ -44,6 +47,15 @@ def window_reach(p: SimpleNamespace) -> Halo:
             )
             raise ValueError(message)
     return window_halo(shape, p.origin)
+
+
+def listed_reach(p: SimpleNamespace) -> Halo:
+    """Return the halo of a window whose pixels are listed one by one, after checking them."""
+    shape = window_shape(p)
+    if math.prod(shape) > _MOST_CELLS:
+        message = f"a window of {' x '.join(map(str, shape))} pixels has more than 2**24"
+        raise ValueError(message)
+    return window_reach(p)
 
 
 def window_cost(p: SimpleNamespace, prepared: Mapping[str, Any]) -> float:

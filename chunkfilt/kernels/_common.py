@@ -5,7 +5,11 @@ depends, to the last bit, on its window alone; parallelism is over blocks, hence
 """
 
 import functools
+import os
+import stat
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -20,7 +24,7 @@ _T = TypeVar("_T")
 
 
 def jit(function: _F) -> _F:
-    """Compile a function strictly, cached on disk, releasing the interpreter lock.
+    """Compile a function strictly, releasing the interpreter lock; cached where a disk allows it.
 
     Parameters
     ----------
@@ -38,12 +42,50 @@ def jit(function: _F) -> _F:
     ... def twice(x):
     ...     return 2 * x
     """
-    compile_it: Any = numba.njit(cache=True, nogil=True, error_model="numpy")
+    kept = _cache_found()
+    compile_it: Any = numba.njit(cache=kept, nogil=True, error_model="numpy")
     compiled = compile_it(function)
-    light = _light_cache()
+    light = _light_cache() if kept else None
     if light is not None:
         compiled._cache = light(function)
     return cast(_F, compiled)
+
+
+@functools.cache
+def _cache_found() -> bool:
+    """Return whether compiled code can be kept on disk: where numba finds no folder, in our own.
+
+    numba looks beside the source files, then in the user's cache; where it may write to neither, it
+    refuses to be imported with. The folder is passed on to processes that are started later.
+    """
+    if _numba_finds_folder():
+        return True
+    folder = _private_folder()
+    if folder is None:
+        return False
+    os.environ["NUMBA_CACHE_DIR"] = numba.config.CACHE_DIR = str(folder)
+    return _numba_finds_folder()
+
+
+def _numba_finds_folder() -> bool:
+    try:
+        numba.njit(cache=True)(_numba_finds_folder)
+    except RuntimeError:
+        return False
+    return True
+
+
+def _private_folder() -> Path | None:
+    """Return a folder for temporary files that nobody else can write to: what is in it is run."""
+    try:
+        folder = Path(tempfile.gettempdir()) / f"chunkfilt-numba-{os.getuid()}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        held = folder.lstat()
+    except OSError:
+        return None
+    shared = held.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+    ours = stat.S_ISDIR(held.st_mode) and held.st_uid == os.getuid() and not shared
+    return folder if ours else None
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Executors behind one call: ``execute(task, count)`` yields ``(index, result)`` as blocks end.
+"""Executors behind one call: ``execute(task, indices)`` yields ``(index, result)`` as blocks end.
 
 Submission is windowed: only a few tasks per worker exist at any time, so a run of a million
 blocks keeps a small client and a small scheduler.  Tasks share nothing.
@@ -6,35 +6,71 @@ blocks keeps a small client and a small scheduler.  Tasks share nothing.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import socket
-import urllib.parse
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+import pickle
+import queue
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from chunkfilt.errors import InputError, RunError
+from chunkfilt.runtime.stopping import Stop
 
-__all__ = ["SCHEDULERS", "Executor", "available_cores", "make_executor"]
+__all__ = [
+    "PATIENCE",
+    "SCHEDULERS",
+    "Executor",
+    "Failed",
+    "LocalExecutor",
+    "attempt",
+    "available_cores",
+    "make_executor",
+]
 
-SCHEDULERS = ("serial", "threads", "distributed")
-_AHEAD, _PATIENCE = 2, 60
+SCHEDULERS = ("serial", "threads", "processes", "distributed")
+# Seconds that an execution which ends early waits for what runs.
+PATIENCE = 5.0
+_AHEAD = 2
+_LONGEST_CHAIN = 10
 Task = Callable[[int], Any]
 
 
+@dataclass(frozen=True)
+class Failed:
+    """What a task that failed gives instead of a result."""
+
+    error: BaseException
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel with the error's causes, which exceptions leave behind."""
+        return _failed, (*(_portable(one) for one in _causes(self.error)),)
+
+
 class Executor(Protocol):
-    """Runs ``task(index)`` for every index below `count`.
+    """Runs ``task(index)`` for every index it is given.
 
     `workers` tasks run at the same time, `tasks_per_process` of them in one process, whose memory
-    they share.
+    they share. `dashboard` is the address of dask's, where there is one.
     """
 
     workers: int
     tasks_per_process: int
+    dashboard: str | None
 
-    def execute(self, task: Task, count: int) -> Iterator[tuple[int, Any]]:
-        """Yield ``(index, result)`` in the order in which the tasks end."""
+    def check(self, inputs: Sequence[Path], folder: Path) -> None:
+        """Raise `InputError` unless every worker reads `inputs` and writes in `folder`."""
+        ...
+
+    def execute(self, task: Task, indices: Iterator[int]) -> Iterator[tuple[int, Any]]:
+        """Yield ``(index, result)``, or a `Failed` for the result, in the order the tasks end.
+
+        `indices` is asked again after every result, also when it had ended before: a block that
+        failed may be back in it. Closing the generator cancels what has not begun.
+        """
         ...
 
     def close(self) -> None:
@@ -42,129 +78,105 @@ class Executor(Protocol):
         ...
 
 
-class Serial:
-    """One task after the other: the reference."""
+class LocalExecutor:
+    """What needs no check: it is this process that reads and writes, or one like it."""
 
-    workers = tasks_per_process = 1
+    dashboard: str | None = None
 
-    def execute(self, task: Task, count: int) -> Iterator[tuple[int, Any]]:
-        """Yield the results in the order of the indices."""
-        for index in range(count):
-            yield index, task(index)
+    def check(self, inputs: Sequence[Path], folder: Path) -> None:
+        """Do nothing."""
 
     def close(self) -> None:
         """Do nothing."""
 
 
-class Threads:
+class Serial(LocalExecutor):
+    """One task after the other: the reference."""
+
+    workers = tasks_per_process = 1
+
+    def execute(self, task: Task, indices: Iterator[int]) -> Iterator[tuple[int, Any]]:
+        """Yield the results in the order of the indices."""
+        for index in indices:
+            yield index, attempt(task, index)
+
+
+class Threads(LocalExecutor):
     """Threads of this process; kernels and codecs release the interpreter's lock."""
 
     def __init__(self, workers: int) -> None:
         self.workers = self.tasks_per_process = workers
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="chunkfilt")
 
-    def execute(self, task: Task, count: int) -> Iterator[tuple[int, Any]]:
-        """Yield results as they come; at the first failure no further block is started."""
-        running: dict[Future[Any], int] = {}
-        upcoming = iter(range(count))
+    def execute(self, task: Task, indices: Iterator[int]) -> Iterator[tuple[int, Any]]:
+        """Yield results as they come.
+
+        The threads are daemons, not a pool of the standard library's: the interpreter would wait
+        for those at its end, for ever if a block hangs.
+        """
+        orders: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        results: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
+        stop, under_way = Stop(), 0
+        threads: list[threading.Thread] = []
         try:
             while True:
-                while len(running) < self.workers * _AHEAD:
-                    index = next(upcoming, None)
+                while under_way < self.workers * _AHEAD:
+                    index = next(indices, None)
                     if index is None:
                         break
-                    running[self._pool.submit(task, index)] = index
-                if not running:
+                    orders.put(index)
+                    under_way += 1
+                    if len(threads) < min(under_way, self.workers):
+                        threads.append(_thread(task, orders, results, stop))
+                if not under_way:
                     return
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield running.pop(future), future.result()
+                found = results.get()
+                under_way -= 1
+                yield found
         finally:
-            for future in running:
-                future.cancel()
-            wait(running)
+            if under_way:
+                stop.request()
+            for _ in threads:
+                orders.put(None)
+            until = time.monotonic() + PATIENCE
+            for thread in threads:
+                thread.join(max(until - time.monotonic(), 0))
 
-    def close(self) -> None:
-        """Stop the threads."""
-        self._pool.shutdown(cancel_futures=True)
+
+def _thread(
+    task: Task,
+    orders: queue.SimpleQueue[int | None],
+    results: queue.SimpleQueue[tuple[int, Any]],
+    stop: Stop,
+) -> threading.Thread:
+    def work() -> None:
+        with stop:
+            while (index := orders.get()) is not None and not stop.requested:
+                results.put((index, attempt(task, index, BaseException)))
+
+    thread = threading.Thread(target=work, name="chunkfilt", daemon=True)
+    thread.start()
+    return thread
 
 
-class Distributed:
-    """A dask.distributed cluster: one that runs already, or a local one started here."""
+def attempt(task: Task, index: int, caught: type[BaseException] = Exception) -> Any:
+    """Return a task's result, or `Failed`.
 
-    def __init__(self, address: str | None, workers: int, memory: int) -> None:
-        from distributed import Client, LocalCluster
-
-        self._stack = contextlib.ExitStack()
-        if address is None:
-            cluster = self._stack.enter_context(
-                LocalCluster(
-                    n_workers=workers,
-                    threads_per_worker=1,
-                    memory_limit=memory,
-                    # Any free port: without an address it would take 8787, or warn.
-                    dashboard_address="127.0.0.1:0",
-                    host="127.0.0.1",
-                )
-            )
-            self.client = self._stack.enter_context(Client(cluster, set_as_default=False))
-        else:
-            try:
-                _knock(address)
-                self.client = Client(address, timeout=10, set_as_default=False)
-            except (OSError, TypeError, ValueError) as error:
-                message = f"no dask scheduler answers at {address!r}: {error}"
-                raise InputError(message) from error
-            self._stack.enter_context(self.client)
-        found = self.client.scheduler_info(n_workers=-1)["workers"].values()
-        threads = [worker["nthreads"] for worker in found]
-        self.workers, self.tasks_per_process = max(sum(threads), 1), max([1, *threads])
-
-    def execute(self, task: Task, count: int) -> Iterator[tuple[int, Any]]:
-        """Yield results as they come; the task itself travels to every worker once."""
-        from distributed import as_completed
-        from distributed import wait as wait_for
-
-        shared = self.client.scatter(task, broadcast=True, hash=False)
-        upcoming = iter(range(count))
-        indices: dict[str, int] = {}
-        pending: dict[str, Any] = {}
-        ended = as_completed([], loop=self.client.loop)
-
-        def submit() -> None:
-            index = next(upcoming, None)
-            if index is not None:
-                future = self.client.submit(_call, shared, index, pure=False, retries=2)
-                indices[future.key] = index
-                pending[future.key] = future
-                ended.add(future)
-
-        try:
-            for _ in range(min(count, self.workers * _AHEAD)):
-                submit()
-            for future in ended:
-                if future.status != "finished":
-                    self._raise(future)
-                pending.pop(future.key)
-                yield indices.pop(future.key), future.result()
-                future.release()
-                submit()
-        finally:
-            # A block that is still being written must not outlive the run.
-            if pending:
-                with contextlib.suppress(Exception):
-                    wait_for(list(pending.values()), timeout=_PATIENCE)
-
-    def close(self) -> None:
-        """Disconnect, and stop the cluster if it was started here."""
-        self._stack.close()
-
-    def _raise(self, future: Any) -> None:
-        error = future.exception() if future.status == "error" else None
-        if isinstance(error, Exception):
-            raise error
-        message = f"a block was lost with its worker ({future.status})"
-        raise RunError(message)
+    Parameters
+    ----------
+    task : callable
+        Takes the index.
+    index : int
+        Of the block.
+    caught : type
+        What counts as a failure. On the main thread an interruption does not.
+    """
+    try:
+        return task(index)
+    except caught as error:
+        for one in _causes(error):
+            # Where it was raised stays known; the blocks that were held there are let go.
+            traceback.clear_frames(one.__traceback__)
+        return Failed(error)
 
 
 def available_cores() -> int:
@@ -174,39 +186,68 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def make_executor(scheduler: str, workers: int, address: str | None, memory: int) -> Executor:
+def make_executor(
+    scheduler: str,
+    workers: int,
+    *,
+    memory: int,
+    address: str | None = None,
+    scheduler_file: str | Path | None = None,
+) -> Executor:
     """Return the executor of that name.
+
+    Parameters
+    ----------
+    scheduler : str
+        One of `SCHEDULERS`.
+    workers : int
+        Tasks at the same time; a cluster that runs already has its own.
+    memory : int
+        Bytes that a process may use, by plan.
+    address, scheduler_file : str, path, optional
+        Of a dask scheduler; without either, ``distributed`` starts a cluster on this machine.
 
     Raises
     ------
     InputError
-        If the name is unknown, or no scheduler answers at `address`.
+        If the name is unknown, or no scheduler answers.
     """
     if scheduler == "serial":
         return Serial()
     if scheduler == "threads":
         return Threads(workers)
+    if scheduler == "processes":
+        from chunkfilt.runtime.processes import Processes
+
+        return Processes(workers)
     if scheduler == "distributed":
-        return Distributed(address, workers, memory)
+        from chunkfilt.runtime.cluster import Distributed
+
+        return Distributed(workers, memory, address, scheduler_file)
     message = f"scheduler must be one of {', '.join(SCHEDULERS)}, got {scheduler!r}"
     raise InputError(message)
 
 
-def _knock(address: str) -> None:
-    """Connect once and hang up: where nobody listens, dask's own client would try for long.
-
-    Raises
-    ------
-    OSError, ValueError
-        If nobody listens at a TCP address.
-    """
-    parts = urllib.parse.urlsplit(address if "://" in address else f"tcp://{address}")
-    if parts.scheme in ("tcp", "tls"):
-        if parts.hostname is None or parts.port is None:
-            message = "an address is written tcp://host:port"
-            raise ValueError(message)
-        socket.create_connection((parts.hostname, parts.port), timeout=10).close()
+def _causes(error: BaseException) -> list[BaseException]:
+    """Return an error, what caused it, and so on."""
+    chain, held = [error], error.__cause__
+    while held is not None and len(chain) < _LONGEST_CHAIN:
+        chain.append(held)
+        held = held.__cause__
+    return chain
 
 
-def _call(task: Task, index: int) -> Any:
-    return task(index)
+def _failed(error: BaseException, *causes: BaseException) -> Failed:
+    for one, cause in zip((error, *causes), causes, strict=False):
+        one.__cause__ = cause
+    return Failed(error)
+
+
+def _portable(error: BaseException) -> BaseException:
+    """Return an error as it is where it survives pickling, or else what it says."""
+    try:
+        if type(pickle.loads(pickle.dumps(error))) is type(error):
+            return error
+    except Exception:
+        pass
+    return RunError("".join(traceback.format_exception_only(error)).strip())

@@ -1,16 +1,10 @@
-"""A run from store to store, and the same in memory."""
+"""A run from store to store: planned, locked, recorded, and resumed where one was stopped."""
 
 from __future__ import annotations
 
-import itertools
 import json
-import math
-import resource
 import shutil
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,93 +13,60 @@ import numpy as np
 
 from chunkfilt.engine.costing import kept_chunks
 from chunkfilt.engine.graph import ImageNode, Value, topological
-from chunkfilt.engine.plan import MEMORY_OVERHEAD, Layout, Plan, common_grid, make_plan
+from chunkfilt.engine.plan import Layout, Plan, make_plan
 from chunkfilt.engine.values import lay_rows
-from chunkfilt.errors import InputError, RunError
-from chunkfilt.grid import ImageSpec, Region
+from chunkfilt.errors import BudgetError, InputError, RunError, StoppedError, StorageError
 from chunkfilt.kernels.checksum import format_checksum
-from chunkfilt.runtime import provenance
-from chunkfilt.runtime.executors import SCHEDULERS, Executor, available_cores, make_executor
+from chunkfilt.runtime.executors import Executor
+from chunkfilt.runtime.fingerprint import fingerprint
 from chunkfilt.runtime.layout import OutputOptions, layout_of
-from chunkfilt.runtime.progress import Report, RunFinished, silent
+from chunkfilt.runtime.lock import run_lock
+from chunkfilt.runtime.machine import process_memory
+from chunkfilt.runtime.options import RunOptions, open_executor
+from chunkfilt.runtime.passes import Keep, run_passes
+from chunkfilt.runtime.progress import (
+    BlockDone,
+    Event,
+    PassStarted,
+    Report,
+    RunFinished,
+    RunStarted,
+    silent,
+)
+from chunkfilt.runtime.provenance import RunRecord, recorded
 from chunkfilt.runtime.tables import value_document, write_table
-from chunkfilt.runtime.tasks import run_passes
 from chunkfilt.runtime.warm import compiling_told, load_kernels
+from chunkfilt.storage.units import OutputArray
 from chunkfilt.storage.zarr_output import (
     ArrayLayout,
     check_output_path,
     create_output,
+    open_output,
     remove_output,
     run_folder,
-    write_attributes,
 )
 from chunkfilt.storage.zarr_store import ZarrImage
 
-__all__ = [
-    "RunOptions",
-    "RunResult",
-    "compute",
-    "plan_in_memory",
-    "plan_run",
-    "run",
-    "values_of",
-]
+__all__ = ["RunResult", "check_run", "plan_run", "run"]
 
-DEFAULT_MEMORY = 2 << 30
 _SMALL_JSON = 64 * 1024
-# Pixels of an image in memory that is cut into blocks without much thought, and of a block.
-_SOON_DONE, _LEAST_BLOCK = 1 << 24, 1 << 18
 # What kernels from the cache, codecs and zarr's event loop add when they are first used (measured:
 # 20 MiB, and some 80 MiB that codecs and the allocator hold). Compiling, once on a machine, takes
 # some 150 MiB more.
 _LOADED_LATER = 112 << 20
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """How a run is carried out; the pixels do not depend on it."""
-
-    scheduler: str = "threads"
-    address: str | None = None
-    workers: int | None = None
-    memory: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.scheduler not in SCHEDULERS:
-            message = f"scheduler must be one of {', '.join(SCHEDULERS)}, got {self.scheduler!r}"
-            raise InputError(message)
-        if self.address is not None and self.scheduler != "distributed":
-            message = f"address goes with scheduler: distributed, got scheduler: {self.scheduler}"
-            raise InputError(message)
-        if self.workers is not None and self.workers < 1:
-            message = f"workers must be >= 1, got {self.workers}"
-            raise InputError(message)
-
-    @property
-    def budget(self) -> int:
-        """Bytes one process may use; default 2 GiB, more in one that holds much already."""
-        return self.memory or max(DEFAULT_MEMORY, process_memory() + DEFAULT_MEMORY // 2)
-
-    @property
-    def tasks(self) -> int:
-        """Tasks at the same time, over all processes."""
-        return 1 if self.scheduler == "serial" else self.workers or available_cores()
-
-    @property
-    def tasks_per_process(self) -> int:
-        """Tasks that share one process and its memory."""
-        return self.tasks if self.scheduler == "threads" else 1
+_RESUME = "--resume (resume=True)"
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run left behind."""
+    """What a run left behind; `resumed` of its plan's tasks had been done by an earlier one."""
 
     path: Path
     plan: Plan
     checksums: Mapping[str, str]
     seconds: float
     values: Mapping[str, Any] = field(default_factory=dict)
+    resumed: int = 0
 
 
 def plan_run(
@@ -114,10 +75,14 @@ def plan_run(
     options: RunOptions | None = None,
     *,
     workers: int | None = None,
+    block: Sequence[int] | None = None,
+    strip: Sequence[int] | None = None,
+    keep: bool = True,
 ) -> tuple[Plan, dict[str, ArrayLayout]]:
     """Return the plan of a run and the layout of its output arrays; nothing is computed.
 
-    `workers` is the number of tasks that share a process, where a cluster has told it.
+    `workers` is the number of tasks that share a process, where a cluster has told it; `block` and
+    `strip` are those of a run that is resumed; `keep` is whether intermediates may go to the disk.
 
     Raises
     ------
@@ -145,6 +110,9 @@ def plan_run(
         budget=options.budget,
         workers=workers or options.tasks_per_process,
         base=process_memory() + _LOADED_LATER,
+        block=block,
+        strip=strip,
+        keep=keep,
         notes=dict.fromkeys(notes),
     )
     return plan, layouts
@@ -158,6 +126,7 @@ def run(
     output: OutputOptions | None = None,
     options: RunOptions | None = None,
     document: Mapping[str, Any] | None = None,
+    resume: bool = False,
     report: Report = silent,
 ) -> RunResult:
     """Compute the outputs block by block and store them.
@@ -171,7 +140,9 @@ def run(
     group : bool
         A group with one array per name, rather than one array.
     document : mapping, optional
-        The job as it stands in YAML; recorded with the output.
+        The job as it stands in YAML, paths relative to the run's folder; recorded with the output.
+    resume : bool, default False
+        Go on with what an earlier run of the same job has stored, if there is any.
     report : callable
         Receives the progress events.
 
@@ -179,90 +150,60 @@ def run(
     ------
     InputError
         If something is wrong before the run; nothing has been touched then.
+    StoppedError
+        If blocks failed, or the run could not go on: it can be resumed.
     RunError
-        If a block fails; the output stays, marked unfinished.
+        If the pixels do not allow of what was asked for; resuming would not help.
     """
     output, options = output or OutputOptions(), options or RunOptions()
-    started = time.perf_counter()
-    place = check_run(outputs, path, output)
-    with _executor(options) as executor, compiling_told(report):
-        plan, layouts = plan_run(outputs, output, options, workers=executor.tasks_per_process)
-        if plan.blocks and options.scheduler != "distributed":
+    place = check_run(outputs, path, output, resume=resume)
+    folder = run_folder(place)
+    with run_lock(folder), open_executor(options) as executor, compiling_told(report):
+        executor.check([Path(one.path) for one in input_images(outputs)], folder)
+        held = recorded(place) if resume else None
+        plan, layouts = _planned(outputs, output, options, executor, held)
+        record = RunRecord(
+            place, outputs, fingerprint(outputs, layouts), plan, value_document(document), held
+        )
+        if plan.blocks and options.scheduler not in ("processes", "distributed"):
             load_kernels(outputs)
         if any(isinstance(node, Value) for node in outputs.values()):
-            _refuse_empty(plan)
+            plan.refuse_empty()
+        told = _Told(report)
+        told(_started(path, plan, executor))
         try:
-            remove_output(place)
-            record = provenance.record(outputs, value_document(document))
-            arrays = create_output(place, layouts, group=group, attributes={"chunkfilt": record})
-            _write_run(place, plan, record, {})
+            arrays = _arrays(place, layouts, group, record)
+            record.begin(options, executor.workers)
             steps = plan.steps if plan.blocks else ()
-            found, checksums = run_passes(steps, arrays, executor, report, keep=_keeper(place))
+            found, checksums = run_passes(
+                steps, arrays, executor, told, keep=_keeper(folder), ledger=folder
+            )
             texts = {name: format_checksum(checksums.get(name, 0)) for name in layouts}
-            tables = _store_values(place, outputs, found)
-            record |= {"finished": True, "checksums": texts, **tables}
-            seconds = time.perf_counter() - started
-            _write_run(place, plan, record, {"seconds": round(seconds, 3), **provenance.machine()})
-            write_attributes(place, {"chunkfilt": record})
-        except Exception as error:
-            raise _stopped(error, place) from error
+            kept = _store_values(place, outputs, found)
+            seconds = record.finish(told.counts, {"checksums": texts, **kept})
+            shutil.rmtree(folder / "intermediate", ignore_errors=True)
+        except BaseException as error:
+            record.stop(told.counts, error)
+            if isinstance(error, Exception):
+                raise _stopped(error, place) from error
+            raise
         finally:
-            shutil.rmtree(run_folder(place) / "intermediate", ignore_errors=True)
-    report(RunFinished(str(path), seconds, texts))
-    return RunResult(place, plan, texts, seconds, tables.get("values", {}))
+            shutil.rmtree(folder / "staging", ignore_errors=True)
+    told(RunFinished(str(path), seconds, texts, planned_memory=plan.peak, **told.counts))
+    resumed = told.counts["resumed"]
+    return RunResult(place, plan, texts, seconds, kept.get("values", {}), resumed)
 
 
 def check_run(
-    outputs: Mapping[str, ImageNode | Value], path: str | Path, output: OutputOptions
+    outputs: Mapping[str, ImageNode | Value],
+    path: str | Path,
+    output: OutputOptions,
+    *,
+    resume: bool = False,
 ) -> Path:
     """Return where a run may write; see `check_output_path` for what is refused."""
     inputs = [source.path for source in input_images(outputs)]
-    return check_output_path(path, inputs, overwrite=output.overwrite)
-
-
-def compute(
-    outputs: Mapping[str, ImageNode],
-    *,
-    known: Mapping[Value, Any] | None = None,
-    options: RunOptions | None = None,
-    report: Report = silent,
-) -> tuple[dict[str, np.ndarray], dict[Value, Any]]:
-    """Compute images in memory, on all cores; also return the values they took."""
-    results = {name: np.empty(n.spec.shape, n.spec.dtype) for name, n in outputs.items()}
-    options = options or RunOptions()
-    found = dict(known or {})
-    if all(result.size for result in results.values()):
-        plan = plan_in_memory(outputs, options)
-        stores = {name: ArrayStore(result) for name, result in results.items()}
-        with _executor(options) as executor:
-            found, _ = run_passes(plan.steps, stores, executor, report, known=found, checksum=False)
-    return results, found
-
-
-def values_of(
-    outputs: Sequence[Value],
-    *,
-    known: Mapping[Value, Any] | None = None,
-    options: RunOptions | None = None,
-    report: Report = silent,
-) -> dict[Value, Any]:
-    """Compute whole-image values, and those they depend on."""
-    options = options or RunOptions()
-    plan = plan_in_memory({str(i): node for i, node in enumerate(outputs)}, options)
-    _refuse_empty(plan)
-    with _executor(options) as executor:
-        return run_passes(plan.steps, {}, executor, report, known=known)[0]
-
-
-@dataclass(frozen=True)
-class ArrayStore:
-    """Keeps blocks in an array in memory."""
-
-    array: np.ndarray
-
-    def write(self, region: Region, data: np.ndarray) -> None:
-        """Store the pixels of a region."""
-        self.array[region.slices] = data
+    return check_output_path(path, inputs, overwrite=output.overwrite or resume)
 
 
 def input_images(outputs: Mapping[str, ImageNode | Value]) -> list[ZarrImage]:
@@ -271,80 +212,84 @@ def input_images(outputs: Mapping[str, ImageNode | Value]) -> list[ZarrImage]:
     return [reader for reader in readers if isinstance(reader, ZarrImage)]
 
 
-def process_memory() -> int:
-    """Return the bytes this process occupies now: the interpreter's and libraries' share."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return pages * resource.getpagesize()
-    except OSError:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
-
-
-@contextmanager
-def _executor(options: RunOptions) -> Iterator[Executor]:
-    executor = make_executor(options.scheduler, options.tasks, options.address, options.budget)
-    try:
-        yield executor
-    finally:
-        executor.close()
-
-
-def _keeper(place: Path) -> Callable[[ImageNode, Sequence[int]], ZarrImage]:
-    """Return what makes intermediates: uncompressed arrays in the run's folder."""
-    count = itertools.count()
-
-    def keep(node: ImageNode, strip: Sequence[int]) -> ZarrImage:
-        folder = run_folder(place) / "intermediate" / f"{next(count)}.zarr"
-        layout = ArrayLayout(node.spec, kept_chunks(node.spec, strip), None, None)
-        return create_output(folder, {"": layout}, group=False, attributes={})[""]
-
-    return keep
-
-
-def plan_in_memory(outputs: Mapping[str, ImageNode | Value], options: RunOptions) -> Plan:
-    """Plan work in memory: the budget is what it takes, the unit a small tile.
-
-    To look for the best block takes longer than to filter a small image; that is cut into a few.
-    """
-    grid = common_grid(outputs)
-    block = _parts(grid, options.tasks) if 0 < grid.size <= _SOON_DONE else None
-    layouts = {}
-    for name, node in outputs.items():
-        if not isinstance(node, Value):
-            unit = tuple(
-                min(64, max(node.spec.shape[a], 1)) if a in node.spec.spatial else 1
-                for a in node.spec.grid
-            )
-            layouts[name] = Layout(node.spec, unit, 0)
-    return make_plan(
-        outputs,
-        layouts,
-        budget=1 << 62,
-        workers=options.tasks,
-        base=process_memory(),
-        block=block,
-        strip=block,
-        keep=False,
-        overhead=MEMORY_OVERHEAD,
+def _started(path: str | Path, plan: Plan, executor: Executor) -> RunStarted:
+    return RunStarted(
+        str(path),
+        plan.blocks,
+        plan.tasks,
+        len(plan.steps),
+        executor.workers,
+        plan.peak,
+        executor.dashboard,
     )
 
 
-def _parts(grid: ImageSpec, workers: int) -> list[int]:
-    """Return a block of which an image has at least two for each worker; batch axes go first."""
-    block = [max(n, 1) for n in grid.shape]
-    most = grid.size if workers == 1 else grid.size // (2 * workers)
-    while math.prod(block) > max(most, _LEAST_BLOCK):
-        axis = max(range(len(block)), key=lambda a: (block[a] > 1, a not in grid.spatial, block[a]))
-        block[axis] = -(-block[axis] // 2)
-    return block
+class _Told:
+    """Hands the events of a run on, and counts what its summary says."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self.counts = {"blocks": 0, "resumed": 0, "pixels": 0, "peak": 0}
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, PassStarted):
+            self.counts["resumed"] += event.resumed
+            self._before, self._pixels = self.counts["blocks"], self.counts["pixels"]
+        elif isinstance(event, BlockDone):
+            self.counts["blocks"] = self._before + event.done - event.resumed
+            self.counts["pixels"] = self._pixels + event.pixels
+            self.counts["peak"] = max(self.counts["peak"], event.peak)
+        self._report(event)
 
 
-def _refuse_empty(plan: Plan) -> None:
-    if not plan.blocks:
-        names = ", ".join(name for sweep in plan.passes for name in sweep)
-        message = f"{names}: an image without pixels has no value"
-        raise InputError(message)
+def _planned(
+    outputs: Mapping[str, ImageNode | Value],
+    output: OutputOptions,
+    options: RunOptions,
+    executor: Executor,
+    held: Mapping[str, Any] | None,
+) -> tuple[Plan, dict[str, ArrayLayout]]:
+    """Plan a run; one that is resumed keeps its blocks, and its strips where they fit."""
+    workers = executor.tasks_per_process
+    if held is None:
+        return plan_run(outputs, output, options, workers=workers)
+    block, strip = (tuple(held["plan"][word]) for word in ("block", "strip"))
+    try:
+        return plan_run(outputs, output, options, workers=workers, block=block, strip=strip)
+    except BudgetError:
+        return plan_run(outputs, output, options, workers=workers, block=block)
+
+
+def _arrays(
+    place: Path, layouts: Mapping[str, ArrayLayout], group: bool, record: RunRecord
+) -> dict[str, OutputArray]:
+    """Return the arrays to write: made anew, or those of the run that is resumed."""
+    staging = run_folder(place) / "staging"
+    shutil.rmtree(staging, ignore_errors=True)
+    if record.resumes and place.exists():
+        return open_output(place, layouts, group=group, staging=staging)
+    remove_output(place)
+    record.write()
+    attributes = {"chunkfilt": record.summary}
+    return create_output(place, layouts, group=group, attributes=attributes, staging=staging)
+
+
+def _keeper(folder: Path) -> Keep:
+    """Return what makes intermediates: uncompressed arrays in the run's folder."""
+
+    def keep(name: str, node: ImageNode, strip: Sequence[int]) -> OutputArray:
+        place = folder / "intermediate" / f"{name}.zarr"
+        layouts = {"": ArrayLayout(node.spec, kept_chunks(node.spec, strip), None, None)}
+        staging = folder / "staging" / name
+        try:
+            return open_output(place, layouts, group=False, staging=staging)[""]
+        except StorageError:
+            # None there, or one of other strips: its blocks are no longer borne out.
+            shutil.rmtree(place, ignore_errors=True)
+            made = create_output(place, layouts, group=False, attributes={}, staging=staging)
+            return made[""]
+
+    return keep
 
 
 def _store_values(
@@ -364,17 +309,9 @@ def _store_values(
     return {key: held for key, held in stored.items() if held}
 
 
-def _write_run(
-    place: Path, plan: Plan, record: Mapping[str, Any], times: Mapping[str, Any]
-) -> None:
-    folder = run_folder(place)
-    folder.mkdir(exist_ok=True)
-    text = json.dumps({**record, "plan": plan.as_dict(), "run": times}, indent=2)
-    temporary = folder / "run.json.partial"
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(folder / "run.json")
-
-
 def _stopped(error: Exception, place: Path) -> RunError:
+    """Return what to tell: whether resuming helps is another matter than what went wrong."""
     what = str(error) or type(error).__name__
-    return RunError(f"{what}; {place} stays, marked unfinished")
+    if isinstance(error, InputError):
+        return RunError(f"{what}; {place} stays, marked unfinished")
+    return StoppedError(f"{what}; the rest of {place} is recorded: run it again with {_RESUME}")

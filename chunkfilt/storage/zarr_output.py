@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
+import re
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +21,7 @@ from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 from chunkfilt.errors import StorageError, nearest
 from chunkfilt.grid import ImageSpec, write_unit
 from chunkfilt.storage.nodata import nodata_text
+from chunkfilt.storage.units import OutputArray
 from chunkfilt.storage.zarr_store import (
     ZarrImage,
     is_store,
@@ -28,9 +33,11 @@ from chunkfilt.words import brief
 
 __all__ = [
     "ArrayLayout",
+    "OutputArray",
     "check_output_path",
     "create_output",
     "make_compressor",
+    "open_output",
     "remove_output",
     "run_folder",
     "suitable_compressor",
@@ -43,6 +50,23 @@ _CODECS: dict[Any, tuple[Any, str, tuple[int, int]]] = {
     "zstd": (ZstdCodec, "level", (-131072, 22)),
     "blosc": (BloscCodec, "clevel", (0, 9)),
     "gzip": (GzipCodec, "level", (0, 9)),
+}
+# What a run keeps beside its output; half written files end in ``.partial``.
+_RUN_FILES = re.compile(
+    r"(run\.json|job\.yaml|ledger(-\d+)?\.jsonl|values-.*\.npz)(\.partial)?"
+    r"|lock(\.held)?|staging|intermediate|removed-.*"
+)
+# What of an array's metadata says how it is stored, in words.
+_METADATA = {
+    "zarr_format": "Zarr format",
+    "shape": "shape",
+    "data_type": "dtype",
+    "chunk_grid": "chunks or shards",
+    "chunk_key_encoding": "names of chunks",
+    "codecs": "codecs",
+    "fill_value": "fill value",
+    "dimension_names": "axes",
+    "storage_transformers": "storage transformers",
 }
 # Letters that must be left in a path for what stands within an output and its run's folder.
 _ROOM = 100
@@ -154,18 +178,31 @@ def check_output_path(
     folder = place.parent
     while not folder.exists():
         folder = folder.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        message = f"cannot write {place}: {folder} is not a folder that you may write to"
-        raise StorageError(message)
+    for needed in (folder, beside, place):
+        # A link is replaced, not what it leads to.
+        if needed == folder or (needed.exists() and not needed.is_symlink()):
+            _try_writing(needed, place)
     return place
 
 
-def _is_run_folder(place: Path) -> bool:
-    """Return whether a run made this folder: it holds its record, or nothing yet."""
+def _try_writing(folder: Path, place: Path) -> None:
+    """Refuse a folder that nothing can be written to; permissions alone do not tell."""
     try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".chunkfilt-"):
+            pass
+    except OSError as error:
+        message = f"cannot write {place}: {folder} is not a folder that you may write to"
+        raise StorageError(f"{message}: {error.strerror}") from error
+
+
+def _is_run_folder(place: Path) -> bool:
+    """Return whether a run made this folder: its record says so, or it holds nothing else."""
+    try:
+        if place.is_symlink():  # what is staged there could not be renamed into the store
+            return False
         held = {part.name for part in place.iterdir()}
-        if held <= {"run.json.partial"}:
-            return True
+        if "run.json" not in held:
+            return all(_RUN_FILES.fullmatch(name) for name in held)
         record = json.loads((place / "run.json").read_bytes())
         return "chunkfilt" in record["versions"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -173,15 +210,23 @@ def _is_run_folder(place: Path) -> bool:
 
 
 def remove_output(path: Path) -> None:
-    """Remove an output and the record of its run; `check_output_path` has looked at both."""
-    for place in (path, run_folder(path)):
-        if place.is_symlink():
-            place.unlink()
-        elif place.exists():
-            # Out of sight in one step: half removed, it would look like a finished output.
-            doomed = place.with_name(f".{place.name[:200]}.removed-{os.getpid()}")
-            place.rename(doomed)
-            shutil.rmtree(doomed)
+    """Remove an output and what its run kept, but for the lock, which whoever removes it holds.
+
+    `check_output_path` has looked at both.
+    """
+    beside = run_folder(path)
+    if path.is_symlink():
+        path.unlink()
+    elif path.exists():
+        # Out of sight in one step: half removed, it would look like a finished output.
+        beside.mkdir(exist_ok=True)
+        path.rename(Path(tempfile.mkdtemp(prefix="removed-", dir=beside)) / "store")
+    if beside.exists():
+        for part in beside.iterdir():
+            if part.is_dir() and not part.is_symlink():
+                shutil.rmtree(part)
+            elif part.name not in ("lock", "lock.held"):
+                part.unlink()
 
 
 def create_output(
@@ -190,7 +235,8 @@ def create_output(
     *,
     group: bool,
     attributes: Mapping[str, Any],
-) -> dict[str, ZarrImage]:
+    staging: Path,
+) -> dict[str, OutputArray]:
     """Create the output's arrays, empty, with `attributes` on the store's root.
 
     Parameters
@@ -199,41 +245,105 @@ def create_output(
         Where; must not exist.
     arrays : mapping
         Layout by name; with `group` false, exactly one, which becomes the store itself.
+    staging : Path
+        A folder on the same file system, outside the store, for what is being written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    # Made aside, so that it is there with all its arrays or not at all.
+    staging.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="new-", dir=staging))
+    root = folder / "store"
     if group:
-        zarr.create_group(str(path), zarr_format=3, attributes=dict(attributes))
+        zarr.create_group(str(root), zarr_format=3, attributes=dict(attributes))
     made = {}
     for name, layout in arrays.items():
-        place = path / name if group else path
         own: dict[str, Any] = {} if group else dict(attributes)
         if layout.spec.nodata is not None:
             own["nodata"] = nodata_text(layout.spec.nodata)
-        with pipeline():
-            array = zarr.create_array(
-                str(place),
-                shape=layout.spec.shape,
-                dtype=layout.spec.dtype,
-                chunks=layout.chunks,
-                shards=layout.shards,
-                compressors=layout.compressor,
-                # A chunk of nothing but missing pixels needs no file.
-                fill_value=0 if layout.spec.nodata is None else layout.spec.nodata,
-                dimension_names=list(layout.spec.axes),
-                attributes=own,
-                zarr_format=3,
-            )
-        made[name] = ZarrImage(
-            path=str(place),
-            spec=layout.spec,
+        array = _create_array(str(root / name if group else root), layout, own)
+        made[name] = _output_array(path / name if group else path, layout, array, staging)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    root.rename(path)
+    folder.rmdir()
+    return made
+
+
+def open_output(
+    path: Path, arrays: Mapping[str, ArrayLayout], *, group: bool, staging: Path
+) -> dict[str, OutputArray]:
+    """Return the arrays of an output that exists, to go on writing them.
+
+    Parameters are those of `create_output`.
+
+    Raises
+    ------
+    StorageError
+        If an array is missing, or is not stored as `create_output` would store it.
+    """
+    if group:
+        _metadata(path, "group")
+    found = {}
+    for name, layout in arrays.items():
+        place = path / name if group else path
+        stored = _metadata(place, "array")
+        array = _create_array({}, layout, {})
+        wanted = json.loads(json.dumps(array.metadata.to_dict()))
+        for key, word in _METADATA.items():
+            if stored.get(key) != wanted.get(key):
+                held, new = (json.dumps(one.get(key)) for one in (stored, wanted))
+                message = f"{place} has other {word}: {brief(held)}, not {brief(new)}"
+                raise StorageError(message)
+        found[name] = _output_array(place, layout, array, staging)
+    return found
+
+
+def _create_array(store: Any, layout: ArrayLayout, attributes: Mapping[str, Any]) -> Any:
+    with pipeline():
+        return zarr.create_array(
+            store,
+            shape=layout.spec.shape,
+            dtype=layout.spec.dtype,
             chunks=layout.chunks,
             shards=layout.shards,
-            compressor=layout.compressor,
-            record={},
+            compressors=layout.compressor,
+            # A chunk of nothing but missing pixels needs no file.
+            fill_value=0 if layout.spec.nodata is None else layout.spec.nodata,
+            dimension_names=list(layout.spec.axes),
+            attributes=dict(attributes),
             zarr_format=3,
-            compressor_name=name_of_compressor(array),
         )
-    return made
+
+
+def _output_array(place: Path, layout: ArrayLayout, array: Any, staging: Path) -> OutputArray:
+    image = ZarrImage(
+        path=str(place),
+        spec=layout.spec,
+        chunks=layout.chunks,
+        shards=layout.shards,
+        compressor=layout.compressor,
+        record={},
+        zarr_format=3,
+        compressor_name=name_of_compressor(array),
+    )
+    # By the array's path, whatever letters are in its name; without what a killed run left there.
+    own = staging / hashlib.sha256(os.fsencode(place)).hexdigest()[:16]
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(own)
+    return OutputArray(image, own)
+
+
+def _metadata(place: Path, kind: str) -> dict[str, Any]:
+    """Return what stands in the ``zarr.json`` of an array or group."""
+    try:
+        held = json.loads((place / "zarr.json").read_bytes())
+        if held["node_type"] == kind:
+            return dict(held)
+        what = f"is a Zarr {held['node_type']}"
+    except (FileNotFoundError, NotADirectoryError):
+        what = "is missing"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        what = f"is damaged: {error}"
+    message = f"{place} {what}, where the output has its {kind}"
+    raise StorageError(message)
 
 
 def write_attributes(path: Path, attributes: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Zarr arrays as images: what is in a store, reading regions, creating outputs.
+"""Zarr arrays as images: what is in a store, reading regions.
 
 Pixels go through the `zarrs` codec pipeline (Rust, several chunks at a time), which reads and
 writes them about twice as fast as zarr-python's own.  Two things it cannot be trusted with: the
@@ -9,6 +9,7 @@ complex numbers (complex numbers go through zarr-python's own).
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import threading
@@ -21,41 +22,40 @@ from typing import Any
 import numpy as np
 import zarr
 from zarr.buffer.cpu import NDBuffer
-from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
 from chunkfilt.errors import RunError, StorageError, UnfinishedWarning, nearest
 from chunkfilt.grid import ImageSpec, Region, write_unit
 from chunkfilt.storage.nodata import nodata_of
-from chunkfilt.words import brief
+from chunkfilt.storage.zarr_chunks import check_chunk, packing_of, part_of, round_out, touched
+from chunkfilt.storage.zarr_codecs import compressor_of, name_of_compressor, reads_in_part
+from chunkfilt.storage.zarr_metadata import (
+    MARKS,
+    arrays_below,
+    check_metadata,
+    is_store,
+    spec_of,
+)
+from chunkfilt.words import brief, shown
 
 __all__ = [
     "ZarrImage",
     "arrays_in",
     "compressor_of",
+    "is_store",
     "local_path",
+    "near_path",
+    "name_of_compressor",
     "open_image",
     "pipeline",
     "refuse_url",
     "root_record",
 ]
 
-SPATIAL_NAMES = ("z", "y", "x")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
-# Codecs that check nothing, or all that they decode: a chunk may be read in part.
-_UNCHECKED = {
-    "zstd",
-    "gzip",
-    "blosc",
-    "zlib",
-    "lz4",
-    "bz2",
-    "lzma",
-    "shuffle",
-    "delta",
-    "transpose",
-}
-_LONGEST_NAME = 255
-_MARKS = ("zarr.json", ".zarray", ".zgroup")
+_LONGEST_NAME, _LONGEST_REASON = 255, 300
+MISSING = ("fill", "error")
+# Files that people take for images that could be opened.
+_PICTURES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".h5", ".hdf5", ".npy", ".nc")
 # Chunks go to the pipeline's own threads, one for each core, whatever number of calls they come
 # from; so no codec need start threads for one chunk.
 _PIPELINE = {
@@ -95,6 +95,7 @@ class ZarrImage:
     zarr_format: int
     compressor_name: str
     whole_chunks: bool = False
+    missing: str = "fill"
     _open: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -105,7 +106,9 @@ class ZarrImage:
         """The zarr array, opened at the first use."""
         if "array" not in self._open:
             with pipeline() if self.spec.dtype.kind != "c" else contextlib.nullcontext():
-                self._open["array"] = zarr.open_array(self.path, mode="r")
+                self._open["array"] = zarr.open_array(
+                    self.path, mode="r", zarr_format=self.zarr_format
+                )
         return self._open["array"]
 
     @property
@@ -132,28 +135,66 @@ class ZarrImage:
 
     def read_into(self, region: Region, out: np.ndarray) -> None:
         """Read a region into a C-contiguous array of the image's dtype; raises as `read` does."""
+        if not region.size:
+            return
         try:
-            if self.whole_chunks:
-                taken, cut = _round_out(region, self.chunks, self.spec.shape)
-                out[...] = self.array[taken.slices][cut]
-                return
-            # The buffer is ours: zarrs fills one of native bytes in C order, whatever is stored.
-            self.array.get_basic_selection(region.slices, out=NDBuffer.from_numpy_array(out))
-        except Exception as error:
+            self._check_chunks(region)
+            self._decode(region, out)
+        except RunError:
+            raise
+        except BaseException as error:
+            if not _is_failure(error):
+                raise
             where = ", ".join(f"{a}:{b}" for a, b in zip(region.start, region.stop, strict=True))
-            message = f"cannot read [{where}] of {self.path}: {error}"
-            raise RunError(message) from error
+            what = self._failing(region) or f"[{where}]"
+            raise self._unreadable(what, error) from error
 
-    def write(self, region: Region, data: np.ndarray) -> None:
-        """Write whole write units of an output array."""
-        if "writable" not in self._open:
-            with pipeline():
-                self._open["writable"] = zarr.open_array(self.path, mode="r+")
-        try:
-            self._open["writable"][region.slices] = data
-        except OSError as error:
-            message = f"cannot write to {self.path}: {error}"
-            raise RunError(message) from error
+    def _decode(self, region: Region, out: np.ndarray) -> None:
+        if self.whole_chunks:
+            taken, cut = round_out(region, self.chunks, self.spec.shape)
+            out[...] = self.array[taken.slices][cut]
+            return
+        # The buffer is ours: zarrs fills one of native bytes in C order, whatever is stored.
+        self.array.get_basic_selection(region.slices, out=NDBuffer.from_numpy_array(out))
+
+    def _check_chunks(self, region: Region) -> None:
+        """Look at the chunks of a region before any is decoded; see `check_chunk`."""
+        key_of = self.array.metadata.encode_chunk_key
+        if "packing" not in self._open:
+            self._open["packing"] = packing_of(self.array)
+        packing = self._open["packing"]
+        for numbers in touched(region, packing.shape):
+            key = key_of(numbers)
+            try:
+                gone = check_chunk(f"{self.path}/{key}", packing, region, numbers)
+            except (OSError, ValueError) as error:
+                raise self._unreadable(f"chunk {key}", error) from error
+            if gone is None and not is_store(Path(self.path)):
+                message = f"cannot read chunk {key} of {self.path}: the store is no longer there"
+                raise RunError(message)
+            if gone != () and self.missing == "error":
+                within = f" (its chunk {', '.join(map(str, gone))})" if gone else ""
+                raise RunError(f"chunk {key}{within} of {self.path} is missing")
+
+    def _failing(self, region: Region) -> str | None:
+        """Return which chunk of a region cannot be read, asking for one at a time."""
+        if "array" not in self._open:
+            return None
+        for numbers in touched(region, self.unit):
+            piece = part_of(region, self.unit, numbers).shift(
+                tuple(n * u for n, u in zip(numbers, self.unit, strict=True))
+            )
+            try:
+                self._decode(piece, np.empty(piece.shape, self.spec.dtype))
+            except BaseException as error:
+                if not _is_failure(error):
+                    raise
+                return f"chunk {self.array.metadata.encode_chunk_key(numbers)}"
+        return None
+
+    def _unreadable(self, what: str, error: BaseException) -> RunError:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return RunError(f"cannot read {what} of {self.path}: {brief(reason, _LONGEST_REASON)}")
 
 
 def open_image(
@@ -163,6 +204,7 @@ def open_image(
     axes: Sequence[str] | None = None,
     spatial: Sequence[str] | None = None,
     nodata: float | None = None,
+    missing: str = "fill",
 ) -> ZarrImage:
     """Open one array of a Zarr store; no pixel is read.
 
@@ -177,6 +219,8 @@ def open_image(
         with z, y and x spatial; without names, all axes are spatial.
     nodata : number, optional
         The value of missing pixels. Default: the array's attribute ``nodata``, if it has one.
+    missing : {"fill", "error"}
+        What a chunk without a file is: pixels of the fill value, or an error when it is read.
 
     Raises
     ------
@@ -184,16 +228,20 @@ def open_image(
         If the path is missing, is no Zarr store, or holds no such array, or no pixel of it could
         be `nodata`.
     """
+    if missing not in MISSING:
+        message = f"missing must be one of {', '.join(MISSING)}, got {shown(missing)}"
+        raise StorageError(message)
     place = _store_path(path)
     held = _open_any(place)
     group_record: Mapping[str, Any] = {}
     if isinstance(held, zarr.Group):
         group_record = _record(held)
-        held, place = _pick(held, place, array)
+        place = _pick(place, array)
+        held = _open_any(place)
     elif array is not None:
         message = f"{place} is an array, not a group: leave array={array!r} out"
         raise StorageError(message)
-    spec = replace(_spec(held, place, axes, spatial), nodata=nodata_of(held, place, nodata))
+    spec = replace(spec_of(held, place, axes, spatial), nodata=nodata_of(held, place, nodata))
     image = ZarrImage(
         path=str(place),
         spec=spec,
@@ -203,7 +251,8 @@ def open_image(
         record=group_record or _record_above(held, place),
         zarr_format=held.metadata.zarr_format,
         compressor_name=name_of_compressor(held),
-        whole_chunks=not _reads_in_part(held),
+        whole_chunks=not reads_in_part(held),
+        missing=missing,
     )
     if not image.finished:
         message = f"{place} is unfinished: the run that wrote it was interrupted"
@@ -213,30 +262,8 @@ def open_image(
 
 def arrays_in(path: str | os.PathLike[str]) -> list[str]:
     """Return the names of the arrays of a group, or ``[""]`` for an array."""
-    held = _open_any(_store_path(path))
-    return _names(held) if isinstance(held, zarr.Group) else [""]
-
-
-def compressor_of(array: Any) -> Any:
-    """Return the array's compressor as one that suits any dtype of a Zarr v3 array.
-
-    ``None`` for none, ``"auto"`` (zarr's default) where it has no such form.
-    """
-    if not array.compressors:
-        return None
-    config = _codec_config(array.compressors[0])
-    name = config["id"]
-    if name == "zstd":
-        return ZstdCodec(level=config["level"], checksum=False)
-    if name == "gzip":
-        return GzipCodec(level=config["level"])
-    if name == "blosc":
-        shuffle = {0: "noshuffle", 1: "shuffle", 2: "bitshuffle"}.get(
-            config["shuffle"], config["shuffle"]
-        )
-        shuffle = "shuffle" if shuffle == -1 else shuffle
-        return BloscCodec(cname=config["cname"], clevel=config["clevel"], shuffle=shuffle)
-    return "auto"
+    place = _store_path(path)
+    return arrays_below(place) if isinstance(_open_any(place), zarr.Group) else [""]
 
 
 def root_record(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -288,6 +315,17 @@ def local_path(path: str | os.PathLike[str], word: str = "input") -> Path:
     return place
 
 
+def near_path(path: str | os.PathLike[str], folder: Path) -> str:
+    """Return a path from a folder on, so that both may move together; absolute if far apart.
+
+    >>> near_path("/data/in/a.zarr", Path("/data/out")), near_path("/mnt/a.zarr", Path("/data"))
+    ('../in/a.zarr', '/mnt/a.zarr')
+    """
+    place, start = Path(path).absolute(), folder.absolute()
+    far = place.parts[:2] != start.parts[:2]
+    return str(place) if far else os.path.relpath(place, start)
+
+
 def _store_path(path: str | os.PathLike[str]) -> Path:
     place = local_path(path)
     if not place.exists():
@@ -297,30 +335,36 @@ def _store_path(path: str | os.PathLike[str]) -> Path:
     return place
 
 
-def is_store(place: Path) -> bool:
-    """Return whether a folder is a Zarr array or group."""
-    return place.is_dir() and any((place / mark).is_file() for mark in _MARKS)
-
-
 def _open_any(place: Path) -> Any:
     if not is_store(place):
-        message = f"{place} is not a Zarr store: it has none of {', '.join(_MARKS)}"
-        raise StorageError(message)
+        raise StorageError(_no_store(place))
+    kind, zarr_format = check_metadata(place)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return zarr.open(str(place), mode="r")
+            if kind == "array":
+                return zarr.open_array(str(place), mode="r", zarr_format=zarr_format)
+            # What a group lists of its members need not be what is there.
+            return zarr.open_group(
+                str(place), mode="r", zarr_format=zarr_format, use_consolidated=False
+            )
     except Exception as error:
-        message = f"{place} is a damaged Zarr store: {error}"
+        message = f"{place} is a damaged Zarr store: {brief(str(error), _LONGEST_REASON)}"
         raise StorageError(message) from error
 
 
-def _names(group: Any) -> list[str]:
-    with warnings.catch_warnings():
-        # Plain folders may stand in a group: a run's tables, say.
-        warnings.filterwarnings("ignore", "Object at .* is not recognized", UserWarning)
-        members = group.members(max_depth=None)
-    return sorted(name for name, member in members if isinstance(member, zarr.Array))
+def _no_store(place: Path) -> str:
+    """Return why there is no image at a path: what is there instead."""
+    if place.suffix.lower() in _PICTURES:
+        what = f"is a {place.suffix[1:]} file: chunkfilt reads Zarr"
+        return f"{place} {what}, convert it first"
+    if place.is_dir():
+        held = sorted({one.suffix for one in itertools.islice(place.iterdir(), 100)})
+        found = [suffix for suffix in held if suffix.lower() in _PICTURES]
+        if found:
+            what = f"is a folder of {', '.join(found)} files: chunkfilt reads Zarr"
+            return f"{place} {what}, convert them first"
+    return f"{place} is not a Zarr store: it has none of {', '.join(MARKS)}"
 
 
 def _record(held: Any) -> dict[str, Any]:
@@ -335,8 +379,8 @@ def _record_above(array: Any, place: Path) -> Mapping[str, Any]:
     return own if own or not is_store(place.parent) else _record(_open_any(place.parent))
 
 
-def _pick(group: Any, place: Path, array: str | None) -> tuple[Any, Path]:
-    names = _names(group)
+def _pick(place: Path, array: str | None) -> Path:
+    names = arrays_below(place)
     listed = ", ".join(names) or "none"
     if array is None and len(names) == 1:
         array = names[0]
@@ -346,79 +390,9 @@ def _pick(group: Any, place: Path, array: str | None) -> tuple[Any, Path]:
     if array not in names:
         message = f"{place} has no array {array!r}{nearest(array, names)}; it has {listed}"
         raise StorageError(message)
-    return group[array], place / array
+    return place / array
 
 
-def _spec(
-    array: Any, place: Path, axes: Sequence[str] | None, spatial: Sequence[str] | None
-) -> ImageSpec:
-    ndim = array.ndim
-    if axes is not None and not _are_names(list(axes), ndim):
-        message = f"{place} has {ndim} axes: axes must be {ndim} different names, got {list(axes)}"
-        raise StorageError(message)
-    stored = (
-        None if axes is None else list(axes),
-        getattr(array.metadata, "dimension_names", None),
-        array.attrs.get("_ARRAY_DIMENSIONS"),
-    )
-    named = next((names for names in stored if _are_names(names, ndim)), None)
-    if ndim == 0 or array.dtype.kind not in "biufc":
-        message = (
-            f"{place} is no image: it has {ndim} axes of dtype {array.dtype}, "
-            "images have at least one axis and numbers as pixels"
-        )
-        raise StorageError(message)
-    defaults = (*(f"d{i}" for i in range(ndim - 3)), *SPATIAL_NAMES[max(3 - ndim, 0) :])
-    names = defaults if named is None else tuple(named)
-    wanted = tuple(spatial) if spatial is not None else SPATIAL_NAMES
-    unknown = [name for name in wanted if name not in names]
-    if spatial is not None and unknown:
-        message = (
-            f"{place} has no axis {unknown[0]!r}{nearest(unknown[0], names)}; "
-            f"its axes are {', '.join(names)}"
-        )
-        raise StorageError(message)
-    along = tuple(i for i, name in enumerate(names) if name in wanted)
-    if not along or (named is None and spatial is None):
-        along = tuple(range(ndim))
-    return ImageSpec(tuple(array.shape), np.dtype(array.dtype), names, along)
-
-
-def _are_names(names: Any, ndim: int) -> bool:
-    """Return whether this is a list with a name of its own for every axis."""
-    listed = isinstance(names, (list, tuple)) and all(isinstance(n, str) and n for n in names)
-    return listed and len(names) == len(set(names)) == ndim
-
-
-def _reads_in_part(array: Any) -> bool:
-    """Return whether no codec has a checksum that is only checked where a chunk is read whole."""
-    codecs = (*array.filters, *array.compressors)
-    names = (str(_codec_config(codec)["id"]).removeprefix("numcodecs.") for codec in codecs)
-    return all(name in _UNCHECKED for name in names)
-
-
-def _round_out(
-    region: Region, grid: Sequence[int], shape: Sequence[int]
-) -> tuple[Region, tuple[slice, ...]]:
-    """Return the region of whole cells of `grid` that holds a region, and its place in there."""
-    start = tuple(a // g * g for a, g in zip(region.start, grid, strict=True))
-    stop = tuple(min(-(-b // g) * g, n) for b, g, n in zip(region.stop, grid, shape, strict=True))
-    return Region(start, stop), region.shift(tuple(-a for a in start)).slices
-
-
-def _codec_config(codec: Any) -> dict[str, Any]:
-    """Return a v2 or v3 compressor as one flat mapping with its ``id``."""
-    if hasattr(codec, "get_config"):
-        return dict(codec.get_config())
-    described = codec.to_dict()
-    return {"id": described["name"], **described.get("configuration", {})}
-
-
-def name_of_compressor(array: Any) -> str:
-    """Return an array's compressor in words: ``zstd level 3``."""
-    if not array.compressors:
-        return "none"
-    config = _codec_config(array.compressors[0])
-    level = config.get("clevel", config.get("level"))
-    inner = f" {config['cname']}" if "cname" in config else ""
-    return f"{config['id']}{inner}" + ("" if level is None else f" level {level}")
+def _is_failure(error: BaseException) -> bool:
+    """Return whether an exception is a failure: a panic of the codecs' library is one, too."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"

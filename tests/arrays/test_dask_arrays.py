@@ -23,6 +23,7 @@ import chunkfilt as cf
 import chunkfilt.filters
 from chunkfilt.errors import InputError, ParameterError
 from chunkfilt.filters.filter import registered
+from tests.examples import example_of
 
 MODES = ("reflect", "mirror", "nearest", "constant", "wrap")
 BUILT_IN = {n: f for n, f in registered().items() if f.function.__module__.startswith("chunkfilt.")}
@@ -30,21 +31,6 @@ BUILT_IN = {n: f for n, f in registered().items() if f.function.__module__.start
 IMAGES = [n for n, one in BUILT_IN.items() if one.kind != "value" and n != "mix_channels"]
 NEIGHBOURHOODS = [name for name, one in BUILT_IN.items() if "mode" in one.model.model_fields]
 VALUES = [name for name, one in BUILT_IN.items() if one.kind == "value"]
-# What a filter cannot do without, or would take long with.
-PARAMS: dict[str, dict[str, Any]] = {
-    "binary_hit_or_miss": {"structure1": [[0, 1], [1, 1]]},
-    "cast": {"dtype": "int16"},
-    "clip": {"min": 40, "max": 200},
-    "convolve": {"weights": [[1, -1, 2], [0, 3, 1], [1, 1, 0.5]]},
-    "correlate": {"weights": [[1, -1, 2], [0, 3, 1], [1, 1, 0.5]]},
-    "fill_gaps": {"max_distance": 2.5},
-    "gabor": {"frequency": 0.4, "part": "magnitude"},
-    "gabor_bank": {"frequencies": (0.3, 0.4), "thetas": (0.0, 0.5, 1.0)},
-    "generic": {"function": np.ptp},
-    "percentile": {"percentile": 30},
-    "rank": {"rank": 2},
-    "statistics": {"percentiles": (5, 50, 99.5)},
-}
 # Uneven chunks, chunks thinner than a halo, chunks of one pixel, empty chunks, one chunk.
 CHUNKS = {
     "even": (5, 4),
@@ -134,7 +120,7 @@ def inputs_of(name: str, pixels: np.ndarray) -> list[np.ndarray]:
 @pytest.mark.parametrize("name", NEIGHBOURHOODS)
 def test_neighbourhood_filters_give_the_same_bits(name, mode):
     for chunks in CHUNKS.values():
-        check(name, chunks, *inputs_of(name, image()), mode=mode, **PARAMS.get(name, {}))
+        check(name, chunks, *inputs_of(name, image()), mode=mode, **example_of(name))
 
 
 @pytest.mark.parametrize("dtype", ["bool", "uint16", "int64", "float32", "float64"])
@@ -143,10 +129,10 @@ def test_image_filters_give_the_same_bits_for_every_dtype(name, dtype):
     for chunks in (CHUNKS["uneven"], CHUNKS["empty"]):
         given = inputs_of(name, image(dtype=dtype))
         try:
-            getattr(cf, name)(*given, **PARAMS.get(name, {}))
+            getattr(cf, name)(*given, **example_of(name))
         except InputError:
             pytest.skip(f"{name} does not take {dtype}")
-        check(name, chunks, *given, **PARAMS.get(name, {}))
+        check(name, chunks, *given, **example_of(name))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -182,11 +168,12 @@ def test_batch_axes_anywhere(axes, mode):
         check("minimum", chunks, pixels, axes=axes, mode=mode, size=3)
         check("equalize_hist", chunks, pixels, axes=axes)
         if len(axes) == 2:
-            check("gabor_bank", chunks, pixels, axes=axes, mode=mode, **PARAMS["gabor_bank"])
+            check("gabor_bank", chunks, pixels, axes=axes, mode=mode, **example_of("gabor_bank"))
 
 
 def test_leading_axes_are_one_chunk_in_full():
-    got = check("gabor_bank", (5, 4), image(), **PARAMS["gabor_bank"])
+    params = {"frequencies": (0.3, 0.4), "thetas": (0.0, 0.5, 1.0)}
+    got = check("gabor_bank", (5, 4), image(), **example_of("gabor_bank") | params)
     assert got.chunks == ((3,), (2,), (5, 5, 3), (4, 4, 3))
     batch = lazily("gabor_bank", da.zeros((4, 40, 30), chunks=(1, 20, 15)), axes=(1, 2))
     assert batch.chunks == ((1,) * 4, (6,), (4,), (20, 20), (15, 15))
@@ -199,7 +186,7 @@ def test_values(name, scope, dtype):
     pixels = image((4, 13, 11), dtype)
     if name == "unique_counts" and pixels.dtype.kind == "f":
         pytest.skip("counts integers only")
-    params = PARAMS.get(name, {}) | {"scope": scope}
+    params = example_of(name) | {"scope": scope}
     for axes in ((0, 1, 2), (1, 2), (1,)):
         wanted = getattr(cf, name)(pixels, axes=axes, **params)
         for chunks in ((3, 5, 4), (2, (0, 13), (11, 0))):
@@ -327,7 +314,7 @@ def test_the_same_call_has_the_same_keys():
     for name in (*IMAGES, *VALUES):
         given = inputs_of(name, image())
         first, again = (
-            lazily(name, x, *given[1:], **PARAMS.get(name, {})).__dask_graph__() for _ in range(2)
+            lazily(name, x, *given[1:], **example_of(name)).__dask_graph__() for _ in range(2)
         )
         assert set(first.layers) == set(again.layers)
         assert set(first) == set(again)
@@ -459,9 +446,9 @@ def test_distributed():
         x = da.from_array(pixels, (16, 11))
         for mode in ("reflect", "wrap"):
             step = cf.equalize_hist(cf.gaussian(x, sigma=1.5, mode=mode))
-            got = cf.gabor_bank(step, mode=mode, **PARAMS["gabor_bank"])
+            got = cf.gabor_bank(step, mode=mode, **example_of("gabor_bank"))
             wanted = cf.equalize_hist(cf.gaussian(pixels, sigma=1.5, mode=mode))
-            wanted = cf.gabor_bank(wanted, mode=mode, **PARAMS["gabor_bank"])
+            wanted = cf.gabor_bank(wanted, mode=mode, **example_of("gabor_bank"))
             same(client.compute(got).result(), wanted)
         statistics = client.compute(cf.statistics(x, percentiles=(5, 50))).result()
         same(statistics, cf.statistics(pixels, percentiles=(5, 50)))

@@ -1,0 +1,210 @@
+"""Outputs looked at again: repaired, compared, computed once more, and where they came from."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chunkfilt.arrays.job import document_beside, run_options, stored_as
+from chunkfilt.config import Built, Job, check_job
+from chunkfilt.documents import Document, write_yaml
+from chunkfilt.errors import InputError, StorageError, UnfinishedWarning
+from chunkfilt.runtime.compute import results_of
+from chunkfilt.runtime.progress import Report, silent
+from chunkfilt.runtime.provenance import summary_of
+from chunkfilt.runtime.run import RunResult, run
+from chunkfilt.runtime.verify import Difference, compare
+from chunkfilt.storage.zarr_output import run_folder
+from chunkfilt.storage.zarr_store import ZarrImage, arrays_in, local_path, open_image, root_record
+
+__all__ = ["Again", "compare_stores", "origin", "repair", "rerun"]
+
+
+@dataclass(frozen=True)
+class Again:
+    """What computing an output once more has given.
+
+    `results` has for each image its checksums, for each small value its text: then and now.
+    """
+
+    results: Mapping[str, tuple[str, str]]
+    notes: tuple[str, ...]
+
+    @property
+    def equal(self) -> bool:
+        """Whether all is the same."""
+        return all(held == now for held, now in self.results.values())
+
+
+def repair(path: str | os.PathLike[str], report: Report = silent, **options: Any) -> RunResult:
+    """Compute anew what is wrong with an output, and nothing else.
+
+    Parameters
+    ----------
+    path : path
+        An output whose run's folder is beside it.
+    **options
+        ``scheduler``, ``workers``, ``memory`` as for `save`.
+
+    Raises
+    ------
+    InputError
+        If its run is not recorded, or its input has changed since.
+    """
+    place = local_path(path)
+    job, built = _job(place)
+    stored = stored_as(job.output.model_dump())
+    return run(
+        built.outputs,
+        place,
+        group=built.group,
+        output=built.output,
+        options=_options(options),
+        document=document_beside(built.outputs, place, built.group, stored),
+        resume=True,
+        report=report,
+    )
+
+
+def rerun(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    progress: Report = silent,
+    **options: Any,
+) -> Again:
+    """Compute an output once more, from what its run has recorded, and compare.
+
+    Parameters
+    ----------
+    path : path
+        The output.
+    out : path, optional
+        Where to keep what is computed; by default only its checksum is.
+    **options
+        ``scheduler``, ``workers``, ``memory`` as for `save`.
+    """
+    place = local_path(path)
+    record = root_record(place)
+    job, built = _job(place)
+    if out is None:
+        checksums, values = results_of(built.outputs, _options(options), progress)
+    else:
+        target, stored = local_path(out, "output"), stored_as(job.output.model_dump())
+        document = document_beside(built.outputs, target, built.group, stored)
+        found = run(
+            built.outputs,
+            target,
+            group=built.group,
+            output=built.output,
+            options=_options(options),
+            document=document,
+            report=progress,
+        )
+        checksums, values = dict(found.checksums), dict(found.values)
+    then = {**record.get("checksums", {}), **_texts(record.get("values", {}))}
+    now = {**checksums, **_texts(values)}
+    results = {name: (held, now.get(name, "none")) for name, held in then.items()}
+    return Again(
+        results, tuple(_changes(record, summary_of(built.outputs, None, run_folder(place))))
+    )
+
+
+def compare_stores(
+    first: str | os.PathLike[str], second: str | os.PathLike[str]
+) -> dict[str, Difference]:
+    """Compare two stores array by array; see `compare`.
+
+    Raises
+    ------
+    InputError
+        If they do not hold the same arrays, or shapes differ.
+    """
+    ours, theirs = (_images(local_path(one)) for one in (first, second))
+    if ours.keys() != theirs.keys():
+        listed = [", ".join(name or "one array" for name in one) for one in (ours, theirs)]
+        message = f"{first} holds {listed[0]}; {second} holds {listed[1]}"
+        raise InputError(message)
+    return {name: compare(image, theirs[name]) for name, image in ours.items()}
+
+
+def origin(path: str | os.PathLike[str]) -> str:
+    """Return in words where an output came from: its run, versions, inputs, and the job."""
+    place = local_path(path)
+    record = root_record(place)
+    return "\n".join(_origin(place, record))
+
+
+def _origin(place: Path, record: Mapping[str, Any]) -> Iterator[str]:
+    state = "finished" if record.get("finished") else "UNFINISHED: its run was stopped"
+    yield f"written by chunkfilt {record['versions'].get('chunkfilt')}, {state}"
+    for name, checksum in record.get("checksums", {}).items():
+        yield f"  checksum {name}: {checksum}".replace(" :", ":")
+    for name, value in record.get("values", {}).items():
+        yield f"  {name}: {json.dumps(value)}"
+    for name, mark in record.get("inputs", {}).items():
+        yield f"  input {name}: {mark}"
+    others = (f"{name} {one}" for name, one in record["versions"].items() if name != "chunkfilt")
+    yield f"  with {', '.join(others)}"
+    for session in _sessions(place):
+        yield f"  {session}"
+    if record.get("job") is not None:
+        yield "the job, its paths from the run's folder on:"
+        yield from (f"  {line}" for line in write_yaml(record["job"]).splitlines())
+
+
+def _sessions(place: Path) -> Iterator[str]:
+    """Yield a line for each time that the run was begun or resumed."""
+    try:
+        held = json.loads((run_folder(place) / "run.json").read_bytes())["sessions"]
+        for one in held:
+            how = f"{one['scheduler']} x {one['workers']} on {one['host']}"
+            outcome = one.get("outcome", "ended without a word")
+            rate = f", {one['mpx_per_s']:.0f} Mpx/s" if one.get("pixels") else ""
+            blocks = f", {one['blocks']} blocks" if "blocks" in one else ""
+            seconds = f" in {one['seconds']:.1f} s" if "seconds" in one else ""
+            yield f"{one['started']}: {how}: {outcome}{blocks}{seconds}{rate}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+
+
+def _job(place: Path) -> tuple[Job, Built]:
+    """Return the job that an output's run has recorded."""
+    record = root_record(place)
+    document = record.get("job")
+    if document is None:
+        message = (
+            f"{place} has no job on record: it was not written by chunkfilt, or from images in "
+            "memory, which YAML cannot hold"
+        )
+        raise StorageError(message)
+    job = check_job(Document(f"{place}: its job", document), run_folder(place))
+    return job, job.build()
+
+
+def _options(given: Mapping[str, Any]) -> Any:
+    return run_options(**{name: value for name, value in given.items() if value is not None})
+
+
+def _images(place: Path) -> dict[str, ZarrImage]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnfinishedWarning)
+        return {name: open_image(place, name or None) for name in arrays_in(place)}
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    return {name: json.dumps(value) for name, value in values.items()}
+
+
+def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is no longer as it was when an output was written."""
+    for word, told in (("inputs", "input"), ("filters", "filter"), ("versions", "version of")):
+        for name, held in then.get(word, {}).items():
+            found = now[word].get(name)
+            if found != held:
+                yield f"{told} {name}: was {held}, is {found}"

@@ -1,0 +1,183 @@
+"""What makes two runs the same: graph, filters' versions, inputs, the output's layout."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+import numpy as np
+from pydantic_core import PydanticSerializationError
+
+from chunkfilt.engine.graph import Crop, Node, Source, is_image, topological
+from chunkfilt.filters.filter import Filter
+from chunkfilt.grid import Region
+from chunkfilt.kernels.checksum import format_checksum, image_checksum
+from chunkfilt.storage.zarr_output import ArrayLayout
+from chunkfilt.storage.zarr_store import ZarrImage
+
+__all__ = ["differences", "fingerprint", "input_fingerprint"]
+
+_LONG = 400  # letters of a parameter that is told by its digest
+
+
+def fingerprint(outputs: Mapping[str, Node], layouts: Mapping[str, ArrayLayout]) -> dict[str, Any]:
+    """Return all that the pixels of a run's outputs follow from, and how they are stored.
+
+    Two runs with the same fingerprint give the same bytes, so that one may go on with what the
+    other has stored. Paths, workers, memory and the machine are not part of it.
+    """
+    order = topological(outputs.values())
+    numbers = {id(node): f"{number} {_word(node)}" for number, node in enumerate(order)}
+    graph = {numbers[id(node)]: _described(node, numbers) for node in order}
+    return {
+        "graph": graph,
+        "outputs": {name: numbers[id(node)] for name, node in outputs.items()},
+        "storage": {name: _layout(layout) for name, layout in layouts.items()},
+    }
+
+
+def differences(held: Any, now: Any, where: str = "") -> Iterator[str]:
+    """Yield in words what differs between two fingerprints.
+
+    >>> list(differences({"graph": {"1 mean": {"size": 3}}}, {"graph": {"1 mean": {"size": 5}}}))
+    ['graph: 1 mean: size was 3 and is 5']
+    """
+    if isinstance(held, dict) and isinstance(now, dict):
+        for key in dict.fromkeys([*held, *now]):
+            inner = f"{where}: {key}" if where else str(key)
+            if key not in now:
+                yield f"{inner} is no longer there"
+            elif key not in held:
+                yield f"{inner} is new"
+            else:
+                yield from differences(held[key], now[key], inner)
+    elif json.dumps(held) != json.dumps(now):
+        yield f"{where} was {json.dumps(held)} and is {json.dumps(now)}"
+
+
+def input_fingerprint(image: ZarrImage, *, times: bool = False) -> str:
+    """Return a digest of a stored input: its metadata, the names and sizes of its files.
+
+    Parameters
+    ----------
+    times : bool, default False
+        Also when each file was last changed: pixels may change and the sizes stay.
+    """
+    digest = hashlib.sha256()
+    place = Path(image.path)
+    for name in ("zarr.json", ".zarray"):
+        file = place / name
+        if file.is_file():
+            held = json.loads(file.read_bytes())
+            held.pop("attributes", None)
+            digest.update(json.dumps(held, sort_keys=True).encode())
+    for name, entry in _files(place, ""):
+        if name not in ("zarr.json", ".zattrs"):
+            about = entry.stat()
+            changed = about.st_mtime_ns if times else 0
+            digest.update(f"{name}\0{about.st_size}\0{changed}\n".encode())
+    digest.update(json.dumps(image.record.get("checksums", {}), sort_keys=True).encode())
+    return f"sha256:{digest.hexdigest()[:32]}"
+
+
+def _files(folder: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Yield the files below a folder in an order of their names, whatever the system's is."""
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        name = prefix + entry.name
+        if entry.is_dir():
+            yield from _files(Path(entry.path), f"{name}/")
+        else:
+            yield name, entry
+
+
+def _word(node: Node) -> str:
+    if isinstance(node, Source):
+        return "input"
+    return "crop" if isinstance(node, Crop) else node.filter.name
+
+
+def _described(node: Node, numbers: Mapping[int, str]) -> dict[str, Any]:
+    if isinstance(node, Source):
+        return _source(node)
+    if isinstance(node, Crop):
+        box = {"start": list(node.start), "stop": list(node.stop), "dropped": list(node.dropped)}
+        return {**box, "inputs": [numbers[id(node.inputs[0])]]}
+    inputs = [numbers[id(one)] if is_image(one) else _plain(one) for one in node.inputs]
+    return {
+        "version": node.filter.rules.version,
+        "spatial": list(node.spatial),
+        "inputs": inputs,
+        **{name: _short(held) for name, held in _parameters(node.filter, node.params).items()},
+    }
+
+
+def _source(node: Source) -> dict[str, Any]:
+    spec = node.spec
+    about = {
+        "shape": list(spec.shape),
+        "dtype": spec.dtype.str,
+        "axes": list(spec.axes),
+        "spatial": list(spec.spatial),
+        "nodata": None if spec.nodata is None else repr(spec.nodata),
+    }
+    if isinstance(node.reader, ZarrImage):
+        return {**about, "files": input_fingerprint(node.reader, times=True)}
+    whole = Region((0,) * spec.ndim, spec.shape)
+    pixels = image_checksum(node.read(whole), whole.start, spec.shape)
+    return {**about, "pixels": format_checksum(pixels)}
+
+
+def _parameters(declared: Filter, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters as plain data; functions by their code."""
+    told: dict[str, Any] = {}
+    for name, value in params.items():
+        code = getattr(getattr(value, "py_func", value), "__code__", None)
+        if code is not None:
+            told[name] = _code(code)
+            continue
+        try:
+            told[name] = declared.model.model_construct(**{name: value}).model_dump(
+                mode="json", warnings=False, include={name}
+            )[name]
+        except PydanticSerializationError:
+            told[name] = repr(value)
+    return told
+
+
+def _layout(layout: ArrayLayout) -> dict[str, Any]:
+    codec = layout.compressor
+    return {
+        "shape": list(layout.spec.shape),
+        "dtype": layout.spec.dtype.str,
+        "chunks": list(layout.chunks),
+        "shards": None if layout.shards is None else list(layout.shards),
+        "compressor": _short(codec.to_dict() if hasattr(codec, "to_dict") else codec),
+    }
+
+
+def _code(code: CodeType) -> str:
+    """Return what a function does, as a text that is the same in every process."""
+    held = [_code(one) if isinstance(one, CodeType) else repr(one) for one in code.co_consts]
+    return _digest(" ".join((code.co_code.hex(), *code.co_names, *held)))
+
+
+def _plain(operand: Any) -> Any:
+    return operand if operand is None or isinstance(operand, (int, float)) else repr(operand)
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    text = json.dumps(value, sort_keys=True, default=repr)
+    return value if len(text) <= _LONG else _digest(text)
+
+
+def _digest(text: str) -> str:
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()[:32]}"

@@ -1,0 +1,235 @@
+"""Is an output what its run has written, and are two images the same?  Out of core."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chunkfilt.errors import InputError, StorageError, UnfinishedWarning
+from chunkfilt.grid import Blocks, Region
+from chunkfilt.kernels.checksum import combine_checksums, format_checksum, image_checksum
+from chunkfilt.runtime.executors import Failed, Threads
+from chunkfilt.runtime.ledger import last_records, looked_at
+from chunkfilt.runtime.machine import available_cores
+from chunkfilt.storage.units import OutputArray
+from chunkfilt.storage.zarr_output import run_folder
+from chunkfilt.storage.zarr_store import ZarrImage, arrays_in, local_path, open_image, root_record
+
+__all__ = ["Difference", "Verified", "compare", "verify"]
+
+# Pixels that are compared at a time.
+_PIXELS = 1 << 22
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was found of an output: the units looked at, and what is wrong, in words."""
+
+    path: Path
+    units: int
+    problems: tuple[str, ...]
+    checksums: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far two images of one shape are apart; equal where no pixel differs.
+
+    NaN is equal to NaN. `largest` is the largest difference (infinite between NaN and a number),
+    `first` the place of the first differing pixel of the first block that has one, `worst` that of
+    the largest.
+    """
+
+    pixels: int
+    different: int
+    largest: float
+    first: tuple[int, ...] | None
+    worst: tuple[int, ...] | None
+
+    def __str__(self) -> str:
+        if not self.different:
+            return f"equal, {self.pixels} pixels"
+        part = f"{self.different} of {self.pixels} pixels differ"
+        most = f"by {self.largest:g} at most, at {list(self.worst or ())}"
+        return f"{part}, first at {list(self.first or ())}, {most}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the difference as plain data, for JSON."""
+        largest = self.largest if math.isfinite(self.largest) else "Infinity"
+        return {**asdict(self), "equal": not self.different, "largest": largest}
+
+
+def verify(path: str | os.PathLike[str]) -> Verified:
+    """Look whether every write unit of an output is present and as the ledger says.
+
+    Parameters
+    ----------
+    path : path
+        An output of chunkfilt. Without its run's folder beside it the pixels are read and their
+        checksum is compared with that in the attributes.
+
+    Raises
+    ------
+    StorageError
+        If it is no output of chunkfilt.
+    """
+    place = local_path(path)
+    record, folder = root_record(place), run_folder(place)
+    images = _images(place, record, folder)
+    if not isinstance(record.get("versions"), dict):
+        message = f"{place} was not written by chunkfilt: there is nothing to compare it with"
+        raise StorageError(message)
+    if not any(folder.glob("ledger-[0-9]*.jsonl")) and images:
+        return _by_pixels(place, record, images)
+    stores = {name: OutputArray(image, folder / "staging") for name, image in images.items()}
+    seen = {name: bytearray(len(one.units)) for name, one in stores.items()}
+    sums, problems = dict.fromkeys(stores, 0), []
+    for (_, _, units), wrong in looked_at(last_records(folder), stores):
+        for name, held in units.items():
+            for unit in held:
+                seen[name][unit.index] = 1
+            own = [unit.checksum for unit in held]
+            sums[name] = combine_checksums(sums[name], *own)
+        problems += [f"{stores[name].name_of(unit.index)} {what}" for name, unit, what in wrong]
+    for name, marks in seen.items():
+        missing = marks.count(0)
+        if missing:
+            first = stores[name].name_of(marks.index(0))
+            more = f" and {missing - 1} more" if missing > 1 else ""
+            problems.append(f"{first}{more}: no record that it was written")
+    return Verified(
+        place,
+        sum(len(marks) for marks in seen.values()),
+        (*_finished(record), *problems, *_other_sums(record, sums)),
+        {name: format_checksum(total) for name, total in sums.items()},
+    )
+
+
+def compare(first: ZarrImage, second: ZarrImage) -> Difference:
+    """Compare two stored images pixel by pixel, block by block.
+
+    Raises
+    ------
+    InputError
+        If their shapes differ.
+    """
+    a, b = first.spec, second.spec
+    if a.shape != b.shape:
+        message = f"shapes differ: {first.path} is {a.shape}, {second.path} is {b.shape}"
+        raise InputError(message)
+    blocks = _blocks(first)
+    different, largest = 0, 0.0
+    # The first differing pixel is that of the first block, in whatever order they end.
+    ahead: tuple[int, tuple[int, ...] | None] = (len(blocks), None)
+    worst: tuple[int, tuple[int, ...] | None] = (len(blocks), None)
+    for index, (count, most, one, other) in _each(blocks, lambda box: _apart(first, second, box)):
+        different += count
+        if count and index < ahead[0]:
+            ahead = index, _shifted(one, blocks[index])
+        if count and (most, -index) > (largest, -worst[0]):
+            largest, worst = most, (index, _shifted(other, blocks[index]))
+    return Difference(a.size, different, largest, ahead[1], worst[1])
+
+
+def _each(blocks: Blocks, task: Callable[[Region], Any]) -> Iterator[tuple[int, Any]]:
+    """Yield what a task gives for each block, on all cores."""
+    pool = Threads(available_cores())
+    try:
+        for index, found in pool.execute(lambda i: task(blocks[i]), iter(range(len(blocks)))):
+            if isinstance(found, Failed):
+                raise found.error
+            yield index, found
+    finally:
+        pool.close()
+
+
+def _apart(first: ZarrImage, second: ZarrImage, box: Region) -> tuple[int, float, Any, Any]:
+    """Return how many pixels of a box differ, by how much at most, and where."""
+    a, b = first.read(box), second.read(box)
+    both = np.ones(a.shape, bool)
+    unequal = a != b
+    if "f" in a.dtype.kind + b.dtype.kind or "c" in a.dtype.kind + b.dtype.kind:
+        both = ~(np.isnan(a) & np.isnan(b))
+        unequal &= both
+    count = int(np.count_nonzero(unequal))
+    if not count:
+        return 0, 0.0, None, None
+    by = np.zeros(a.shape, np.float64)
+    by[unequal] = _distance(a[unequal], b[unequal])
+    by[unequal & np.isnan(by)] = np.inf
+    one = np.unravel_index(int(np.argmax(unequal)), a.shape)
+    worst = np.unravel_index(int(np.argmax(by)), a.shape)
+    return count, float(by[worst]), one, worst
+
+
+def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return ``|a - b|`` as float64, rounded once."""
+    if a.dtype.kind == b.dtype.kind and a.dtype.kind in "iu":
+        wide = np.dtype("i8" if a.dtype.kind == "i" else "u8")
+        a, b = a.astype(wide), b.astype(wide)
+        # Wraps round where the difference of two int64 is too large for one: as uint64 it is right.
+        return (np.maximum(a, b).view("u8") - np.minimum(a, b).view("u8")).astype(np.float64)
+    with np.errstate(all="ignore"):
+        wide = np.result_type(a, b, np.float64)
+        return np.abs(a.astype(wide) - b.astype(wide))
+
+
+def _shifted(index: Any, box: Region) -> tuple[int, ...]:
+    return tuple(int(i) + start for i, start in zip(index, box.start, strict=True))
+
+
+def _blocks(image: ZarrImage) -> Blocks:
+    """Return blocks of whole chunks of about some million pixels."""
+    block = [min(c, max(n, 1)) for c, n in zip(image.unit, image.spec.shape, strict=True)]
+    for axis in reversed(range(len(block))):
+        times = max(_PIXELS // max(math.prod(block), 1), 1)
+        block[axis] *= min(times, -(-image.spec.shape[axis] // block[axis]) or 1)
+    return Blocks(image.spec.shape, tuple(block))
+
+
+def _images(place: Path, record: Mapping[str, Any], folder: Path) -> dict[str, ZarrImage]:
+    """Return the arrays of an output by the names that its run gave them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnfinishedWarning)
+        images = {name: open_image(place, name or None) for name in arrays_in(place)}
+    if list(images) == [""]:
+        # An array that is the store itself has a name in its run alone.
+        units = next((units for _, _, units in last_records(folder)), {})
+        return dict(zip(record.get("checksums") or units or [""], images.values(), strict=True))
+    return images
+
+
+def _finished(record: Mapping[str, Any]) -> Iterator[str]:
+    if not record.get("finished"):
+        yield "the run was stopped before its end"
+
+
+def _other_sums(record: Mapping[str, Any], sums: Mapping[str, int]) -> Iterator[str]:
+    """Yield which images have another checksum than the attributes say."""
+    told = record.get("checksums", {})
+    for name, total in sums.items():
+        found = format_checksum(total)
+        if record.get("finished") and told.get(name) != found:
+            yield f"{name or 'the image'}: its checksum is {found}, {told.get(name)} was written"
+
+
+def _by_pixels(place: Path, record: Mapping[str, Any], images: Mapping[str, ZarrImage]) -> Verified:
+    """Verify an output whose ledger is gone: by the pixels themselves."""
+    sums, units = {}, 0
+    for name, image in images.items():
+
+        def total(box: Region, image: ZarrImage = image) -> int:
+            return image_checksum(image.read(box), box.start, image.spec.shape)
+
+        sums[name] = combine_checksums(*(found for _, found in _each(_blocks(image), total)))
+        units += len(Blocks(image.spec.shape, image.unit))
+    problems = (*_finished(record), *_other_sums(record, sums))
+    texts = {name: format_checksum(total) for name, total in sums.items()}
+    return Verified(place, units, problems, texts)
