@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 import json
 import os
-import shlex
 import signal
 import sys
 import warnings
@@ -19,21 +18,35 @@ from typing import Annotated, Any
 
 import typer
 
+from chunkfilt.cli_options import (
+    AllowCode,
+    AsJson,
+    Changes,
+    JobFile,
+    LogFile,
+    Memory,
+    Overwrite,
+    Resume,
+    Scheduler,
+    Workers,
+    permit,
+    resumable,
+    resume_by,
+    say,
+    say_how_to_resume,
+    watched,
+)
+from chunkfilt.cli_outputs import compare, info, rerun, verify
 from chunkfilt.errors import (
     ChunkfiltError,
     InputError,
     StoppedError,
     StorageError,
-    VerifyError,
 )
 
 __all__ = ["app", "main"]
 
 _INTERRUPTED, _TERMINATED = 130, 143
-_FEW = 20  # problems that are named while they are mended
-# What a run that is stopped says, once there is a run that could go on.
-_resume: list[str] = []
-
 app = typer.Typer(
     name="chunkfilt",
     help="Filters for images larger than memory: Zarr in, Zarr out.",
@@ -42,30 +55,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job.")]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="PATH=VALUE", help="Change the job: steps.0.gaussian.sigma=3"),
-]
-Scheduler = Annotated[
-    str | None,
-    typer.Option(help="serial, threads, processes or distributed; overrides the job's."),
-]
-Workers = Annotated[int | None, typer.Option(help="Tasks at the same time; default all cores.")]
-Memory = Annotated[str | None, typer.Option(help="Budget per process, e.g. '2 GiB'.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-AllowCode = Annotated[
-    bool, typer.Option("--allow-code", help="Let the job name functions, which are run.")
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on with what an earlier run of the job has stored.")
-]
-LogFile = Annotated[
-    Path | None, typer.Option("--log-file", help="Also write what happens to this file, in lines.")
-]
-Output = Annotated[str, typer.Argument(metavar="OUT", help="An output of chunkfilt.")]
 
 
 @app.command()
@@ -83,15 +72,15 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run a job: filter the input block by block and store the result."""
-    _permit(allow_code, job.parent)
+    permit(allow_code, job.parent)
     asked = _changes(changes, scheduler, workers, memory, overwrite)
     if dry_run:
         _show_plan(job, asked, as_json, check=True)
         return
     from chunkfilt.arrays.api import run_yaml
 
-    _resume_by()
-    result = run_yaml(job, *asked, resume=resume, progress=_watched(as_json, log_file))
+    resume_by()
+    result = run_yaml(job, *asked, resume=resume, progress=watched(as_json, log_file))
     if not as_json:
         _say_result(result)
 
@@ -107,7 +96,7 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Show what a job would do: passes, blocks, bytes, peak memory."""
-    _permit(allow_code, job.parent)
+    permit(allow_code, job.parent)
     _show_plan(job, _changes(changes, scheduler, workers, memory, False), as_json)
 
 
@@ -126,7 +115,7 @@ def apply(
     allow_code: AllowCode = False,
 ) -> None:
     """Apply one filter: chunkfilt apply gaussian in.zarr out.zarr --sigma 2"""
-    _permit(allow_code, Path())
+    permit(allow_code, Path())
     from chunkfilt.arrays.api import open as open_image
     from chunkfilt.arrays.public import functions
     from chunkfilt.filters.filter import find_filter
@@ -136,7 +125,7 @@ def apply(
     others = {key: params.pop(key) for key in declared.inputs[1:] if key in params}
     declared.validate(params)
     more = {key: open_image(one) if isinstance(one, str) else one for key, one in others.items()}
-    _resume_by()
+    resume_by()
     made = functions()[name](open_image(source), **more, **params)
     options = {"memory": memory, "workers": workers}
     given = {key: value for key, value in options.items() if value is not None}
@@ -146,128 +135,8 @@ def apply(
     _say_result(save(outputs, target, overwrite=overwrite, resume=resume, **given))
 
 
-@app.command()
-def verify(
-    path: Output,
-    repair: Annotated[
-        bool, typer.Option("--repair", help="Compute what is wrong anew, and look again.")
-    ] = False,
-    workers: Workers = None,
-    memory: Memory = None,
-    allow_code: AllowCode = False,
-    as_json: AsJson = False,
-) -> None:
-    """Look whether every file of an output is there and as its run has written it."""
-    from chunkfilt.arrays import checking
-    from chunkfilt.runtime.verify import verify as look
-
-    found = look(path)
-    if repair and found.problems:
-        _permit(allow_code, Path(path).absolute().parent)
-        for problem in found.problems[:_FEW]:
-            print(f"chunkfilt: repairing: {problem}", file=sys.stderr)
-        checking.repair(path, _watched(False, None), workers=workers, memory=memory)
-        found = look(path)
-    if as_json:
-        told = {"path": str(found.path), "units": found.units, "checksums": found.checksums}
-        print(json.dumps({**told, "problems": list(found.problems)}, indent=2))
-    if found.problems:
-        listed = "".join(f"\n  {problem}" for problem in found.problems)
-        message = f"{found.path}: {len(found.problems)} problems:{listed}"
-        raise VerifyError(message)
-    if not as_json:
-        print(f"{found.path}: {found.units} files are as they were written")
-
-
-@app.command()
-def compare(
-    first: Annotated[str, typer.Argument(metavar="A", help="A Zarr store.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
-    as_json: AsJson = False,
-) -> None:
-    """Compare two stores pixel by pixel: equal or not, where, and by how much."""
-    from chunkfilt.arrays import checking
-
-    found = checking.compare_stores(first, second)
-    if as_json:
-        print(json.dumps({name: one.as_dict() for name, one in found.items()}, indent=2))
-    else:
-        for name, one in found.items():
-            print(f"{name}: {one}" if name else one)
-    if any(one.different for one in found.values()):
-        message = f"{first} and {second} differ"
-        raise VerifyError(message)
-
-
-@app.command()
-def rerun(
-    path: Output,
-    out: Annotated[
-        Path | None, typer.Option(help="Keep what is computed here; default: checksums only.")
-    ] = None,
-    scheduler: Scheduler = None,
-    workers: Workers = None,
-    memory: Memory = None,
-    allow_code: AllowCode = False,
-    log_file: LogFile = None,
-) -> None:
-    """Compute an output once more, from its own record, and compare the checksums."""
-    _permit(allow_code, Path(path).absolute().parent)
-    from chunkfilt.arrays import checking
-
-    options = {"scheduler": scheduler, "workers": workers, "memory": memory}
-    found = checking.rerun(path, out, progress=_watched(False, log_file), **options)
-    for note in found.notes:
-        print(f"chunkfilt: {note}", file=sys.stderr)
-    for name, (held, now) in found.results.items():
-        print(f"{name or 'image'}: {held}, again {now}: {'equal' if held == now else 'DIFFERENT'}")
-    if not found.equal:
-        message = f"{path}: computing it once more gave other pixels"
-        raise VerifyError(message)
-
-
-@app.command()
-def info(
-    path: Annotated[str, typer.Argument(help="A Zarr store.")], as_json: AsJson = False
-) -> None:
-    """Show what a store holds: shape, axes, chunks, and the run that wrote it."""
-    from chunkfilt.storage.zarr_store import arrays_in, open_image, root_record
-    from chunkfilt.words import format_bytes
-
-    found: list[dict[str, Any]] = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        images = [(name, open_image(path, name or None)) for name in arrays_in(path)]
-    for name, image in images:
-        spec = image.spec
-        found.append(
-            {
-                "array": name or Path(path).name,
-                "shape": list(spec.shape),
-                "axes": list(spec.axes),
-                "spatial": [spec.axes[a] for a in spec.spatial],
-                "dtype": spec.dtype.name,
-                "bytes": spec.nbytes,
-                "chunks": list(image.chunks),
-                "shards": list(image.shards) if image.shards else None,
-                "compressor": image.compressor_name,
-                "zarr_format": image.zarr_format,
-            }
-        )
-    record = root_record(path)
-    if as_json:
-        print(json.dumps({"arrays": found, "run": record}, indent=2))
-        return
-    for one in found:
-        size = " x ".join(f"{n} {a}" for a, n in zip(one["axes"], one["shape"], strict=True))
-        print(f"{one['array']}: {size}, {one['dtype']}, {format_bytes(one['bytes'])}")
-        cut = " x ".join(map(str, one["chunks"]))
-        shards = " x ".join(map(str, one["shards"])) if one["shards"] else "none"
-        print(f"  chunks {cut}, shards {shards}, {one['compressor']}, Zarr v{one['zarr_format']}")
-    if isinstance(record.get("versions"), dict) and "chunkfilt" in record["versions"]:
-        from chunkfilt.arrays.checking import origin
-
-        print(origin(path))
+for command in (info, verify, compare, rerun):
+    app.command()(command)
 
 
 @app.command()
@@ -308,7 +177,7 @@ def preview(
     allow_code: AllowCode = False,
 ) -> None:
     """Write a picture of a store, or of what a job would give, as PNG."""
-    _permit(allow_code, path.parent)
+    permit(allow_code, path.parent)
     from chunkfilt.arrays import api
     from chunkfilt.arrays.job import picture_of
     from chunkfilt.storage.zarr_store import local_path
@@ -363,15 +232,6 @@ def demo(
         print(f"{name}: {path}")
 
 
-def _permit(allowed: bool, folder: Path) -> None:
-    """Let jobs name functions, also those of modules beside the job."""
-    if allowed:
-        sys.path.insert(0, str(folder.absolute()))
-        from chunkfilt.filters.generic import allow_code_always
-
-        allow_code_always()
-
-
 def main() -> None:
     """Run the command line; a user's mistake is one sentence, never a traceback."""
     # Imports make many objects that live to the end: looking through them for garbage, over and
@@ -393,9 +253,9 @@ def main() -> None:
     except _Terminated:
         _interrupted(_TERMINATED)
     except ChunkfiltError as error:
-        _say(str(error))
+        say(str(error))
         if isinstance(error, StoppedError):
-            _say_how_to_resume()
+            say_how_to_resume()
         sys.exit(error.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -404,12 +264,6 @@ def main() -> None:
         if hasattr(error, "format_message"):
             _fail(error.format_message(), 2)
         raise
-
-
-def _collect_again() -> None:
-    """Collect garbage from now on, but for what there is already."""
-    gc.freeze()
-    gc.enable()
 
 
 class _Terminated(BaseException):
@@ -421,13 +275,13 @@ def _terminate(number: int, frame: Any) -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    _say(message)
+    say(message)
     sys.exit(code)
 
 
 def _interrupted(code: int) -> None:
-    _say("stopped; what was stored is recorded" if _resume else "stopped")
-    _say_how_to_resume()
+    say("stopped; what was stored is recorded" if resumable else "stopped")
+    say_how_to_resume()
     _leave(code)
 
 
@@ -436,43 +290,6 @@ def _leave(code: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-def _say(message: str) -> None:
-    print(f"chunkfilt: {message}", file=sys.stderr, flush=True)
-
-
-def _resume_by() -> None:
-    """Keep the command line that goes on where this one is stopped."""
-    again = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
-    _resume[:] = [shlex.join(["chunkfilt", *again, "--resume"])]
-
-
-def _say_how_to_resume() -> None:
-    for line in _resume:
-        print(f"to go on:  {line}", file=sys.stderr, flush=True)
-
-
-def _watched(as_json: bool, log_file: Path | None) -> Any:
-    """Return what shows the events of a run."""
-    from chunkfilt.runtime.progress import (
-        PassStarted,
-        json_lines,
-        log_lines,
-        suitable,
-        together,
-    )
-
-    shown = json_lines() if as_json else suitable()
-    if log_file is not None:
-        shown = together(shown, log_lines(log_file))
-
-    def report(event: Any) -> None:
-        if isinstance(event, PassStarted):
-            _collect_again()
-        shown(event)
-
-    return report
 
 
 def _warn(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:

@@ -30,6 +30,8 @@ FLOORS = {
     "arrays": 5,
     "arrays.stubs": 6,  # writes __init__.pyi
     "cli": 6,
+    "cli_options": 6,
+    "cli_outputs": 6,
     "demo": 6,
     "_survey": 6,
     "__main__": 6,
