@@ -64,7 +64,7 @@ def everything(folder, cut):
 
 def test_some_go_by_fourier_transforms(stores):
     made = everything(stores, "a")
-    for name in ("gabor 2", "correlate 2"):
+    for name in ("convolve 2", "correlate 2"):
         assert any("Fourier" in note for note in made[name].plan().notes)
 
 
