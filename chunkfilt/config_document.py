@@ -16,7 +16,7 @@ from chunkfilt.config import (
     free_name,
 )
 from chunkfilt.config_parts import InputPart, OutputPart, RunPart
-from chunkfilt.documents import write_yaml
+from chunkfilt.documents import too_long, write_yaml
 from chunkfilt.engine.graph import Crop, ImageNode, Source, Value, is_image
 from chunkfilt.errors import InputError
 from chunkfilt.filters.filter import Filter, registered
@@ -190,8 +190,18 @@ def job_schema() -> dict[str, Any]:
 
 
 def dump_job(document: Mapping[str, Any]) -> str:
-    """Return a job's plain data as YAML text."""
-    return write_yaml(dict(document))
+    """Return a job's plain data as YAML text.
+
+    Raises
+    ------
+    InputError
+        If it is longer than a job may be.
+    """
+    text = write_yaml(dict(document))
+    if too_long(document, text):
+        message = "the job would be too long to be read again: weights may stand in a .npy file"
+        raise InputError(message)
+    return text
 
 
 def _collect(node: Any, order: dict[int, Any]) -> None:

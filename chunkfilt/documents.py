@@ -31,10 +31,12 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 from chunkfilt.errors import ConfigError, InputError, StorageError
 from chunkfilt.words import brief
 
-__all__ = ["Document", "parse_yaml", "read_yaml", "write_yaml"]
+__all__ = ["Document", "parse_yaml", "read_yaml", "too_long", "write_yaml"]
 
 # Bytes, levels, and parts: a footprint of 200 x 200 pixels, all written out, just fits.
 _LARGEST, _DEEPEST, _MOST_PARTS = 1 << 18, 100, 42_000
+# Letters: enough for the list of all filters.
+_LONGEST_MESSAGE = 1200
 # The integers of the widest pixels there are.
 _LOWEST_INTEGER, _HIGHEST_INTEGER = -(1 << 63), (1 << 64) - 1
 # The core schema of YAML 1.2: `1e-3` is a number, `yes` is a string.
@@ -50,7 +52,6 @@ _WORDS = {
 }
 
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
 # What is written without quotes: it means itself wherever it stands.
 _BARE = re.compile(r"(?:\.\.?/|[A-Za-z_/])[\w./+-]*(?: [\w/][\w./+-]*)*", re.ASCII)
 
@@ -68,7 +69,7 @@ class Document:
         while path and path not in self.places:
             path = path[:-1]
         line, column = self.places.get(path, (1, 1))
-        return ConfigError(message, self.file, line, column)
+        return ConfigError(brief(message, _LONGEST_MESSAGE), self.file, line, column)
 
 
 def read_yaml(path: Path) -> Document:
@@ -134,11 +135,12 @@ def write_yaml(data: Any) -> str:
     yaml.width = 100
     out = io.StringIO()
     yaml.dump(_quoted(data), out)
-    text = out.getvalue()
-    if len(text.encode()) > _LARGEST or _parts(data) > _MOST_PARTS:
-        message = "the job would be too long to be read again: weights may stand in a .npy file"
-        raise InputError(message)
-    return text
+    return out.getvalue()
+
+
+def too_long(data: Any, text: str) -> bool:
+    """Return whether plain data written as `text` are more than `parse_yaml` reads."""
+    return len(text.encode()) > _LARGEST or _parts(data) > _MOST_PARTS
 
 
 def _parts(data: Any) -> int:
@@ -228,10 +230,12 @@ class _Builder:
             raise self._refuse(event, f"more than {_MOST_PARTS} parts: a job has a few dozen")
 
     def _scalar(self, event: ScalarEvent) -> Any:
-        if not event.value.isascii() and _SURROGATE.search(event.value):
-            raise self._refuse(event, "half of a surrogate pair stands for no character")
         try:
-            return event.value if event.style is not None else _plain(event.value)
+            text = event.value if event.value.isascii() else _joined(event.value)
+            return text if event.style is not None else _plain(text)
+        except UnicodeDecodeError:
+            message = "half of a surrogate pair stands for no character"
+            raise self._refuse(event, message) from None
         except (OverflowError, ValueError):
             # Python itself refuses to read thousands of digits.
             message = (
@@ -243,6 +247,11 @@ class _Builder:
     def _refuse(self, event: Any, message: str) -> ConfigError:
         mark = event.start_mark
         return ConfigError(message, self.document.file, mark.line + 1, mark.column + 1)
+
+
+def _joined(text: str) -> str:
+    """Return a text with its surrogate pairs, as JSON writes an emoji, joined to characters."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
 
 
 def _plain(text: str) -> Any:

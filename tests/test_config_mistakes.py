@@ -153,7 +153,7 @@ PLACES = [
 ]
 RUNS = [
     ("{scheduler: thread}", ["scheduler must be one of", "'thread'"]),
-    ("{scheduler: processes}", ["scheduler must be one of"]),
+    ("{scheduler: spark}", ["scheduler must be one of", "processes"]),
     ("{workers: 0}", ["workers must be >= 1, got 0"]),
     ("{workers: two}", ["workers must be an integer"]),
     ("{memory: lots}", ["a size such as '400 MB'", "'lots'"]),

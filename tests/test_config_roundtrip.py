@@ -112,9 +112,18 @@ def test_the_recorded_job_reproduces_the_output(stack, tmp_path):
     first = cf.save(cf.std(m, size=4) / 2, tmp_path / "a.zarr", progress=False)
     recorded = zarr.open_array(str(first.path)).attrs["chunkfilt"]["job"]
     recorded["output"]["path"] = str(tmp_path / "b.zarr")
-    (tmp_path / "again.yaml").write_text(json.dumps(recorded))
-    again = cf.run_yaml(tmp_path / "again.yaml", progress=False)
+    # Its paths are those of the folder that records the run.
+    again = tmp_path / "a.zarr.run" / "again.yaml"
+    again.write_text(json.dumps(recorded))
+    again = cf.run_yaml(again, progress=False)
     assert list(first.checksums.values()) == list(again.checksums.values())
+
+
+def test_a_footprint_too_long_for_a_job_is_run_but_not_written(stack, tmp_path, make_pixels):
+    image = cf.maximum(cf.open(stack), footprint=make_pixels((210, 210), "bool"))
+    with pytest.raises(InputError, match="too long to be read again"):
+        cf.to_yaml(image)
+    assert cf.open(image.save(tmp_path / "out.zarr", progress=False).path).shape == image.shape
 
 
 def load(images, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from chunkfilt.documents import Document, parse_yaml, read_yaml, write_yaml
+from chunkfilt.documents import Document, parse_yaml, read_yaml, too_long, write_yaml
 from chunkfilt.errors import ConfigError, InputError, StorageError
 
 JOB = b"""version: 1
@@ -143,11 +143,16 @@ def test_a_footprint_of_200_pixels_a_side_and_not_much_more():
     with pytest.raises(ConfigError, match="more than 42000 parts") as caught:
         parse(f"a: [{rows}]")
     assert caught.value.line == 200
-    with pytest.raises(InputError, match=r"too long.*\.npy"):
-        write_yaml({"a": [[1] * 210] * 210})
+    large = {"a": [[1] * 210] * 210}
+    assert too_long(large, write_yaml(large))
+    assert not too_long({"a": fits}, write_yaml({"a": fits}))
 
 
-@pytest.mark.parametrize("text", ['a: "\\ud800"', 'a: {"\\udfff": 1}', '- "x\\ud83d\\ude00"'])
+def test_surrogate_pairs_are_joined_as_json_means_them():
+    assert parse('a: "\\ud83d\\ude00"') == {"a": "\U0001f600"}
+
+
+@pytest.mark.parametrize("text", ['a: "\\ud800"', 'a: {"\\udfff": 1}', '- "\\ude00\\ud83d"'])
 def test_halves_of_surrogate_pairs_are_refused(text):
     with pytest.raises(ConfigError, match="surrogate"):
         parse(text)

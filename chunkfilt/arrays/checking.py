@@ -93,7 +93,8 @@ def rerun(
     record = root_record(place)
     job, built = _job(place)
     if out is None:
-        checksums, values = results_of(built.outputs, _options(options), progress)
+        outputs = built.outputs if built.group else {"": one for one in built.outputs.values()}
+        checksums, values = results_of(outputs, _options(options), progress)
     else:
         target, stored = local_path(out, "output"), stored_as(job.output.model_dump())
         document = document_beside(built.outputs, target, built.group, stored)

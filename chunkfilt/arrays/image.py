@@ -21,6 +21,7 @@ from chunkfilt.runtime.options import RunOptions
 from chunkfilt.runtime.progress import silent, suitable
 from chunkfilt.runtime.run import RunResult
 from chunkfilt.show.picture import table_html
+from chunkfilt.storage.zarr_chunks import machine_memory
 from chunkfilt.storage.zarr_store import open_image
 from chunkfilt.words import format_bytes, format_shape
 
@@ -109,6 +110,7 @@ class Image:
     def __getitem__(self, key: Any) -> np.ndarray:
         ranges, steps, dropped, new_axes = _parse_index(key, self.shape)
         node = crop(self.node, ranges, dropped)
+        _refuse_too_large(node)
         data = job.compute_node(node)
         data = data[tuple(slice(None, None, s) for a, s in enumerate(steps) if a not in dropped)]
         for axis in new_axes:
@@ -136,6 +138,7 @@ class Image:
         ndarray
             The whole image.
         """
+        _refuse_too_large(self.node)
         options = RunOptions(workers=workers)
         return job.compute_node(self.node, suitable() if progress else silent, options)
 
@@ -280,6 +283,14 @@ def apply(declared: Any, inputs: Sequence[Any], params: Mapping[str, Any]) -> An
     nodes = [one.node if isinstance(one, Image) else _operand(declared.name, one) for one in inputs]
     node = bind(declared, nodes, params)
     return LazyValue(node) if isinstance(node, Value) else Image(node)
+
+
+def _refuse_too_large(node: ImageNode) -> None:
+    """Refuse to allocate what no memory holds; the system promises it and ends the process."""
+    if node.spec.nbytes > machine_memory():
+        size = f"{format_bytes(node.spec.nbytes)}, more than this machine has"
+        message = f"{job.describe(node)} takes {size}: take a window of it, or save it"
+        raise InputError(message)
 
 
 def _operand(name: str, operand: Any) -> Any:

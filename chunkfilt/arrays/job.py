@@ -136,6 +136,7 @@ def run_options(
     address: str | None = None,
     workers: int | None = None,
     memory: int | str | None = None,
+    scheduler_file: str | os.PathLike[str] | None = None,
 ) -> RunOptions:
     """Return how the run is carried out, from options as users give them."""
     try:
@@ -148,7 +149,8 @@ def run_options(
     except TypeError:
         message = f"workers must be a whole number >= 1, got {shown(workers)}"
         raise InputError(message) from None
-    return RunOptions(scheduler, address, workers, size)
+    file = None if scheduler_file is None else Path(scheduler_file)
+    return RunOptions(scheduler, address, workers, size, file)
 
 
 def plan_nodes(outputs: Outputs, **options: Any) -> Plan:
@@ -185,7 +187,7 @@ def save_nodes(
 def split_options(outputs: Outputs, options: Mapping[str, Any]) -> tuple[OutputOptions, RunOptions]:
     """Sort options into those of the output and those of the run."""
     of_output = ("chunks", "shards", "compressor", "overwrite")
-    of_run = ("scheduler", "address", "workers", "memory")
+    of_run = ("scheduler", "address", "scheduler_file", "workers", "memory")
     for name in options:
         if name not in (*of_output, *of_run):
             known = ", ".join((*of_output, *of_run))

@@ -45,9 +45,11 @@ def gabor_kernel(
     half_y, half_x = _half_widths(theta, sigma_x, sigma_y, n_stds)
     y, x = np.ix_(np.arange(-half_y, half_y + 1.0), np.arange(-half_x, half_x + 1.0))
     along, across = x * cos + y * sin, -x * sin + y * cos
-    envelope = np.exp(-0.5 * (along**2 / sigma_x**2 + across**2 / sigma_y**2))
-    wave = np.exp(1j * (2 * np.pi * frequency * along + offset))
-    return np.asarray(envelope * wave / (2 * np.pi * sigma_x * sigma_y))
+    # Sigmas whose squares are 0 or infinite are an error, not a kernel of NaN.
+    with np.errstate(divide="raise", over="raise", invalid="raise"):
+        envelope = np.exp(-0.5 * (along**2 / sigma_x**2 + across**2 / sigma_y**2))
+        wave = np.exp(1j * (2 * np.pi * frequency * along + offset))
+        return np.asarray(envelope * wave / (2 * np.pi * sigma_x * sigma_y))
 
 
 def _half_widths(theta: float, sx: float, sy: float, n: float) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from typing import Any
 import cloudpickle  # type: ignore[import-untyped]
 
 from chunkfilt.errors import InputError, RunError, StoppedError
-from chunkfilt.runtime.executors import PATIENCE, Failed, Task
+from chunkfilt.runtime.outcome import PATIENCE, Failed, Task
 from chunkfilt.runtime.processes import pack
 from chunkfilt.runtime.reach import CONNECT, check_workers, knock, written_address
 from chunkfilt.runtime.stopping import Stop
@@ -30,8 +30,9 @@ __all__ = ["Distributed"]
 _AHEAD = 2
 # Seconds: between looks at the cluster, until a scheduler that is silent is gone.
 _LOOK_EVERY, _SILENCE = 2.0, 15.0
-# Seconds to fetch so many results at a time.
-_FETCH, _BATCH = 30.0, 32
+# Seconds to fetch so many results at a time. Dask tries for half a minute to reach a worker that
+# died with a result; asked once more, it knows better.
+_FETCH, _BATCH = 4.0, 32
 _RESUME = "what is stored is recorded, and the run can be resumed"
 
 
@@ -57,12 +58,13 @@ class Distributed:
         *,
         patience: float = 60.0,
     ) -> None:
-        self.patience = patience
+        self.patience, self.lost = patience, False
         self._stack = contextlib.ExitStack()
         try:
             if scheduler_file is not None:
                 address = written_address(Path(scheduler_file))
             self.client = self._start(workers, memory) if address is None else self._join(address)
+            self._stack.callback(self._leave)
             self.address = str(self.client.scheduler.address)
             self.tasks_per_process = self._await_workers()
         except BaseException:
@@ -87,19 +89,17 @@ class Distributed:
                 host="127.0.0.1",
             )
         )
-        client = Client(cluster, timeout=CONNECT, set_as_default=False)
-        return self._stack.enter_context(client)
+        return Client(cluster, timeout=CONNECT, set_as_default=False)
 
     def _join(self, address: str) -> Any:
         from distributed import Client
 
         try:
             knock(address)
-            client = Client(address, timeout=CONNECT, set_as_default=False)
+            return Client(address, timeout=CONNECT, set_as_default=False)
         except (OSError, TypeError, ValueError) as error:
             message = f"no dask scheduler answers at {address!r}: {error}"
             raise InputError(message) from error
-        return self._stack.enter_context(client)
 
     def _await_workers(self) -> int:
         """Wait for a worker; return the most threads that one has."""
@@ -140,7 +140,11 @@ class Distributed:
         """Return what a method of the client finds out; `TimeoutError` where that takes long."""
         return self.client.sync(question, callback_timeout=timeout)
 
+    def _leave(self) -> None:
+        self.client.close(1.0 if self.lost else CONNECT)
+
     def _gone(self) -> StoppedError:
+        self.lost = True
         return StoppedError(f"the dask scheduler at {self.address} is gone; {_RESUME}")
 
     def check(self, inputs: Sequence[Path], folder: Path) -> None:
@@ -151,7 +155,11 @@ class Distributed:
         InputError
             Naming the worker, its machine, and what to do.
         """
-        check_workers(self.client, inputs, folder)
+        try:
+            check_workers(self.client, inputs, folder)
+        except OSError as error:  # of the connection; a `TimeoutError` is one
+            message = f"the workers of the dask cluster at {self.address} do not answer: {error}"
+            raise InputError(message) from error
 
     def execute(self, task: Task, indices: Iterator[int]) -> Iterator[tuple[int, Any]]:
         """Yield results as they come; the task itself travels to every worker once.
@@ -283,7 +291,7 @@ class _Pending:
             futures = [self.futures[key][1] for key in some]
             gather = functools.partial(self.cluster.client.gather, futures, errors="skip")
             try:
-                texts = self.cluster.ask(gather, _FETCH)
+                texts = self.cluster.ask(gather, _FETCH * _BATCH / self.batch)
             except Exception:  # of the connection, or it takes too long
                 self.cluster.look()
                 self.batch = max(self.batch // 2, 1)
@@ -332,7 +340,7 @@ class _Pending:
                 future.release()
             if self.shared is not None:
                 self.shared.release()
-        if not left or self.cluster.client.status != "running":
+        if not left or self.cluster.lost:
             return
         stop = functools.partial(self.cluster.client.run, _stop, self.name, on_error="ignore")
         until = time.monotonic() + PATIENCE

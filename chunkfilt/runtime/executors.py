@@ -7,47 +7,28 @@ blocks keeps a small client and a small scheduler.  Tasks share nothing.
 from __future__ import annotations
 
 import os
-import pickle
 import queue
 import threading
 import time
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from chunkfilt.errors import InputError, RunError
+from chunkfilt.errors import InputError
+from chunkfilt.runtime.outcome import PATIENCE, Failed, Task, attempt
 from chunkfilt.runtime.stopping import Stop
 
 __all__ = [
-    "PATIENCE",
     "SCHEDULERS",
     "Executor",
     "Failed",
     "LocalExecutor",
-    "attempt",
     "available_cores",
     "make_executor",
 ]
 
 SCHEDULERS = ("serial", "threads", "processes", "distributed")
-# Seconds that an execution which ends early waits for what runs.
-PATIENCE = 5.0
 _AHEAD = 2
-_LONGEST_CHAIN = 10
-Task = Callable[[int], Any]
-
-
-@dataclass(frozen=True)
-class Failed:
-    """What a task that failed gives instead of a result."""
-
-    error: BaseException
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Travel with the error's causes, which exceptions leave behind."""
-        return _failed, (*(_portable(one) for one in _causes(self.error)),)
 
 
 class Executor(Protocol):
@@ -158,27 +139,6 @@ def _thread(
     return thread
 
 
-def attempt(task: Task, index: int, caught: type[BaseException] = Exception) -> Any:
-    """Return a task's result, or `Failed`.
-
-    Parameters
-    ----------
-    task : callable
-        Takes the index.
-    index : int
-        Of the block.
-    caught : type
-        What counts as a failure. On the main thread an interruption does not.
-    """
-    try:
-        return task(index)
-    except caught as error:
-        for one in _causes(error):
-            # Where it was raised stays known; the blocks that were held there are let go.
-            traceback.clear_frames(one.__traceback__)
-        return Failed(error)
-
-
 def available_cores() -> int:
     """Return the number of cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -219,35 +179,10 @@ def make_executor(
     if scheduler == "processes":
         from chunkfilt.runtime.processes import Processes
 
-        return Processes(workers)
+        return Processes(workers, max(available_cores() // workers, 1))
     if scheduler == "distributed":
         from chunkfilt.runtime.cluster import Distributed
 
         return Distributed(workers, memory, address, scheduler_file)
     message = f"scheduler must be one of {', '.join(SCHEDULERS)}, got {scheduler!r}"
     raise InputError(message)
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    """Return an error, what caused it, and so on."""
-    chain, held = [error], error.__cause__
-    while held is not None and len(chain) < _LONGEST_CHAIN:
-        chain.append(held)
-        held = held.__cause__
-    return chain
-
-
-def _failed(error: BaseException, *causes: BaseException) -> Failed:
-    for one, cause in zip((error, *causes), causes, strict=False):
-        one.__cause__ = cause
-    return Failed(error)
-
-
-def _portable(error: BaseException) -> BaseException:
-    """Return an error as it is where it survives pickling, or else what it says."""
-    try:
-        if type(pickle.loads(pickle.dumps(error))) is type(error):
-            return error
-    except Exception:
-        pass
-    return RunError("".join(traceback.format_exception_only(error)).strip())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import CodeType
+from types import CellType, CodeType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from chunkfilt.storage.zarr_store import ZarrImage
 __all__ = ["differences", "fingerprint", "input_fingerprint"]
 
 _LONG = 400  # letters of a parameter that is told by its digest
+_EMPTY = CellType()
 
 
 def fingerprint(outputs: Mapping[str, Node], layouts: Mapping[str, ArrayLayout]) -> dict[str, Any]:
@@ -110,11 +113,15 @@ def _described(node: Node, numbers: Mapping[int, str]) -> dict[str, Any]:
         box = {"start": list(node.start), "stop": list(node.stop), "dropped": list(node.dropped)}
         return {**box, "inputs": [numbers[id(node.inputs[0])]]}
     inputs = [numbers[id(one)] if is_image(one) else _plain(one) for one in node.inputs]
+    params = _parameters(node.filter, node.params)
+    if any(isinstance(one, np.generic) for one in node.inputs):
+        # As in the recorded job: YAML's numbers have no dtype of their own.
+        params["dtype"] = node.spec.dtype.name
     return {
         "version": node.filter.rules.version,
         "spatial": list(node.spatial),
         "inputs": inputs,
-        **{name: _short(held) for name, held in _parameters(node.filter, node.params).items()},
+        **{name: _short(held) for name, held in params.items()},
     }
 
 
@@ -135,19 +142,19 @@ def _source(node: Source) -> dict[str, Any]:
 
 
 def _parameters(declared: Filter, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return parameters as plain data; functions by their code."""
+    """Return parameters as plain data; functions by what they do."""
     told: dict[str, Any] = {}
     for name, value in params.items():
-        code = getattr(getattr(value, "py_func", value), "__code__", None)
-        if code is not None:
-            told[name] = _code(code)
+        inner = getattr(value, "py_func", value)
+        if isinstance(inner, FunctionType | functools.partial):
+            told[name] = _digest(_text(inner))
             continue
         try:
             told[name] = declared.model.model_construct(**{name: value}).model_dump(
                 mode="json", warnings=False, include={name}
             )[name]
         except PydanticSerializationError:
-            told[name] = repr(value)
+            told[name] = _text(value)
     return told
 
 
@@ -162,14 +169,35 @@ def _layout(layout: ArrayLayout) -> dict[str, Any]:
     }
 
 
-def _code(code: CodeType) -> str:
-    """Return what a function does, as a text that is the same in every process."""
-    held = [_code(one) if isinstance(one, CodeType) else repr(one) for one in code.co_consts]
-    return _digest(" ".join((code.co_code.hex(), *code.co_names, *held)))
+def _text(value: Any, within: tuple[Any, ...] = ()) -> str:
+    """Return a text for a function, and what it holds, that is the same in every process."""
+    inner = getattr(value, "py_func", value)
+    if any(inner is one for one in within):
+        return "itself"
+    within = (*within, inner)
+    if isinstance(inner, set | frozenset):
+        return f"set({', '.join(sorted(_text(one, within) for one in inner))})"
+    if isinstance(inner, np.ndarray):
+        return f"{inner.dtype.str}{inner.shape}{_digest(repr(inner.tolist()))}"
+    if isinstance(inner, FunctionType):
+        cells = [cell.cell_contents for cell in inner.__closure__ or () if cell != _EMPTY]
+        kept = sorted((inner.__kwdefaults__ or {}).items())
+        parts = [inner.__code__, inner.__defaults__, kept, *cells]
+    elif isinstance(inner, functools.partial):
+        parts = [inner.func, inner.args, sorted(inner.keywords.items())]
+    elif isinstance(inner, CodeType):
+        parts = [inner.co_code.hex(), inner.co_names, *inner.co_consts]
+    elif isinstance(inner, tuple | list):
+        parts = list(inner)
+    else:
+        # Without the address that other objects are known by.
+        return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(inner))
+    return f"{type(inner).__name__}({', '.join(_text(one, within) for one in parts)})"
 
 
 def _plain(operand: Any) -> Any:
-    return operand if operand is None or isinstance(operand, (int, float)) else repr(operand)
+    number = operand.item() if isinstance(operand, np.generic) else operand
+    return number if number is None or isinstance(number, (int, float)) else repr(number)
 
 
 def _short(value: Any) -> Any:

@@ -16,12 +16,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
+import google_crc32c
 import numpy as np
 
 from chunkfilt.engine.costing import Pass
 from chunkfilt.errors import RunError
+from chunkfilt.grid import Region
 from chunkfilt.kernels.checksum import combine_checksums
 from chunkfilt.storage.units import Unit
+from chunkfilt.storage.zarr_store import ZarrImage
 
 __all__ = ["PassLedger", "last_records", "looked_at"]
 
@@ -33,10 +36,21 @@ Problem = tuple[str, Unit, str]
 # Records whose files are looked at together, and how often values are written down: seconds, and
 # how many times longer than the writing takes.
 _AT_ONCE, _EVERY, _RARELY = 256, 2.0, 20.0
+# Every record ends with the CRC-32C of what stands before it.
+_SUM = ', "crc": "'
 
 
 class Checked(Protocol):
     """A stored image whose units can be looked at."""
+
+    @property
+    def image(self) -> ZarrImage:
+        """What is stored."""
+        ...
+
+    def unit_numbers(self, region: Region) -> list[int]:
+        """Return the numbers of a region's write units."""
+        ...
 
     def check(self, unit: Unit) -> str | None:
         """Return what is wrong with a unit's file, or None."""
@@ -92,12 +106,12 @@ class PassLedger:
             "shape": list(step.grid.shape),
             "block": list(step.grid.block),
         }
-        self._stores, self._count = stores, len(step.grid)
+        self._stores, self._grid, self._count = stores, step.grid, len(step.grid)
         self._out: Any = None
         self._written, self._took = time.monotonic(), 0.0
         self.done = bytearray(self._count)
         self.sums = dict.fromkeys(stores, 0)
-        self.state = self._load_values() if step.values else None
+        self.state = self._load_values(len(step.values)) if step.values else None
         if not stores:
             self.done[: self.upcoming] = b"\1" * self.upcoming
             return
@@ -132,7 +146,8 @@ class PassLedger:
         if self._out is None:
             self._out = self._file.open("a", encoding="utf-8")
         texts = {name: [unit.text() for unit in held] for name, held in units.items()}
-        self._out.write(json.dumps({"block": index, "units": texts}) + "\n")
+        text = json.dumps({"block": index, "units": texts})
+        self._out.write(f"{text[:-1]}{_SUM}{_sum(text)}\"}}\n")
         self._out.flush()
 
     def save_values(self, state: Callable[[], dict[str, Any]], now: bool = False) -> None:
@@ -162,21 +177,32 @@ class PassLedger:
 
     def _borne_out(self) -> Iterator[Record]:
         """Yield the records whose files are as they were written."""
-        for record, wrong in looked_at(_records(self._file, self._head), self._stores):
-            if not wrong and 0 <= record[1] < self._count:
-                yield record
+        held = (one for one in _records(self._file, self._head) if self._whole(one))
+        yield from (record for record, wrong in looked_at(held, self._stores) if not wrong)
 
-    def _load_values(self) -> dict[str, Any] | None:
+    def _whole(self, record: Record) -> bool:
+        """Return whether a record names all units of its block, and no others."""
+        _, index, units = record
+        if not 0 <= index < self._count or units.keys() != self._stores.keys():
+            return False
+        for name, store in self._stores.items():
+            region = store.image.spec.from_grid(self._grid[index])
+            if sorted(unit.index for unit in units[name]) != sorted(store.unit_numbers(region)):
+                return False
+        return True
+
+    def _load_values(self, count: int) -> dict[str, Any] | None:
+        """Return what is recorded of so many values; None where that cannot be gone on with."""
         try:
-            with np.load(self._values, allow_pickle=False) as stored:
+            with self._values.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 arrays = [stored[f"arr_{i}"] for i in range(len(stored.files))]
             state = _decode(json.loads(arrays[0].tobytes()), arrays[1:])
-        except FileNotFoundError:
-            return None
+            rows = [rows for table in state["tables"] for rows, _ in table]
+            whole = len(state["tables"]) == count and all(isinstance(one, list) for one in rows)
+            whole &= state["head"] == self._head and 0 <= state["upcoming"] <= self._count
         except Exception:  # Whatever is wrong with the file: the values are found anew.
             return None
-        whole = isinstance(state, dict) and 0 <= state.get("upcoming", -1) <= self._count
-        return state if whole and state.get("head") == self._head else None
+        return state if whole else None
 
 
 def _records(file: Path, head: Mapping[str, Any] | None = None) -> Iterator[Record]:
@@ -190,7 +216,7 @@ def _records(file: Path, head: Mapping[str, Any] | None = None) -> Iterator[Reco
         if head is not None and first != head:
             return
         for line in lines:
-            found = _parsed(line) if line.endswith("\n") else None
+            found = _parsed(line) if _is_whole(line) else None
             try:
                 index, texts = int(found["block"]), found["units"]  # type: ignore[index]
                 units = {n: [Unit.parse(one) for one in held] for n, held in texts.items()}
@@ -199,10 +225,20 @@ def _records(file: Path, head: Mapping[str, Any] | None = None) -> Iterator[Reco
             yield line, index, units
 
 
+def _is_whole(line: str) -> bool:
+    """Return whether a record stands as it was written down, to the last letter."""
+    text, mark, rest = line.rpartition(_SUM)
+    return bool(mark) and rest == f'{_sum(text + "}")}"}}\n'
+
+
+def _sum(text: str) -> str:
+    return f"{google_crc32c.value(text.encode()):08x}"
+
+
 def _parsed(line: str) -> Any:
     try:
         return json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -223,26 +259,29 @@ def _encode(value: Any, arrays: list[np.ndarray]) -> Any:
     Raises
     ------
     TypeError
-        If it holds anything but numbers, texts, arrays, tuples, lists and mappings.
+        If it holds anything but numbers, texts, arrays, tuples, lists and dicts: what is only
+        like one of these would come back as something else.
     """
-    if value is None or isinstance(value, (bool, int, float, str)):
+    kind = type(value)
+    if value is None or kind in (bool, int, float, str):
         return value
-    if isinstance(value, list):
+    if kind is list:
         return [_encode(one, arrays) for one in value]
-    if isinstance(value, dict):
-        return {"map": {str(key): _encode(one, arrays) for key, one in value.items()}}
-    if isinstance(value, tuple):
-        kind = type(value)
-        named = f"{kind.__module__}:{kind.__qualname__}" if hasattr(kind, "_fields") else None
+    if kind is dict and all(type(key) is str for key in value):
+        return {"map": {key: _encode(one, arrays) for key, one in value.items()}}
+    if kind is tuple or (isinstance(value, tuple) and hasattr(kind, "_fields")):
+        named = None if kind is tuple else f"{kind.__module__}:{kind.__qualname__}"
         return {"tuple": [_encode(one, arrays) for one in value], "type": named}
-    if not isinstance(value, (np.ndarray, np.generic)):
-        raise TypeError(type(value).__name__)
+    if kind is not np.ndarray and not isinstance(value, np.generic):
+        raise TypeError(kind.__name__)
     array = np.asarray(value)
     if array.dtype == object:
         parts = [_encode(one, arrays) for one in array.ravel()]
         return {"objects": parts, "shape": list(array.shape)}
+    if array.dtype.hasobject:
+        raise TypeError(str(array.dtype))
     arrays.append(array)
-    return {"array": len(arrays) - 1}
+    return {"array" if kind is np.ndarray else "scalar": len(arrays) - 1}
 
 
 def _decode(held: Any, arrays: Sequence[np.ndarray]) -> Any:
@@ -259,7 +298,7 @@ def _decode(held: Any, arrays: Sequence[np.ndarray]) -> Any:
         out = np.empty(len(held["objects"]), dtype=object)
         out[:] = [_decode(one, arrays) for one in held["objects"]]
         return out.reshape(held["shape"])
-    return arrays[held["array"]]
+    return arrays[held["scalar"]][()] if "scalar" in held else arrays[held["array"]]
 
 
 def _named(name: str) -> Callable[..., Any]:

@@ -8,6 +8,7 @@ A worker whose process ends is replaced; which block it had is known.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import queue
 import signal
@@ -17,21 +18,15 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]
 
 from chunkfilt.errors import RunError, StoppedError
-from chunkfilt.runtime.executors import (
-    PATIENCE,
-    Failed,
-    LocalExecutor,
-    Task,
-    attempt,
-    available_cores,
-)
+from chunkfilt.runtime.outcome import PATIENCE, Failed, Task, attempt
 
 __all__ = ["Processes", "pack", "serve"]
 
@@ -51,14 +46,26 @@ _ONE_THREAD = (
 )
 
 
-class Processes(LocalExecutor):
-    """Worker processes; they stay from one execution to the next."""
+class Processes:
+    """Worker processes; they stay from one execution to the next.
+
+    Parameters
+    ----------
+    workers : int
+        Their number.
+    codec_threads : int
+        Threads that chunks are read and written on, in each.
+    """
 
     tasks_per_process = 1
+    dashboard: str | None = None
 
-    def __init__(self, workers: int) -> None:
-        self.workers = workers
+    def __init__(self, workers: int, codec_threads: int = 1) -> None:
+        self.workers, self._codec_threads = workers, codec_threads
         self._idle: list[_Worker] = []
+
+    def check(self, inputs: Sequence[Path], folder: Path) -> None:
+        """Do nothing: they are on this machine, and this user's."""
 
     def execute(self, task: Task, indices: Iterator[int]) -> Iterator[tuple[int, Any]]:
         """Yield results as they come; the task itself travels to every worker once.
@@ -68,7 +75,9 @@ class Processes(LocalExecutor):
         StoppedError
             If processes end before they take up any task.
         """
-        crew = _Crew(self.workers, cloudpickle.dumps(task), indices, self._idle)
+        fixed = {**dict.fromkeys(_ONE_THREAD, "1"), "RAYON_NUM_THREADS": str(self._codec_threads)}
+        start = functools.partial(_Worker, {**os.environ, **fixed})
+        crew = _Crew(self.workers, start, cloudpickle.dumps(task), indices, self._idle)
         try:
             while True:
                 crew.hand_out()
@@ -122,17 +131,20 @@ class _Crew:
     """
 
     def __init__(
-        self, workers: int, task: bytes, indices: Iterator[int], idle: list[_Worker]
+        self,
+        workers: int,
+        start: Callable[[], _Worker],
+        task: bytes,
+        indices: Iterator[int],
+        idle: list[_Worker],
     ) -> None:
-        self.workers, self.task, self.indices, self.idle = workers, task, indices, idle
+        self.workers, self.start, self.task = workers, start, task
+        self.indices, self.idle = indices, idle
         self.busy: list[_Worker] = []
         self.again: deque[int] = deque()
         self.suspects: deque[int] = deque()
         self.alone: int | None = None
         self.deaths = self.false_starts = 0
-        threads = str(max(available_cores() // workers, 1))
-        fixed = {**dict.fromkeys(_ONE_THREAD, "1"), "RAYON_NUM_THREADS": threads}
-        self.environment = {**os.environ, **fixed}
 
     def hand_out(self) -> None:
         """Give idle workers blocks."""
@@ -150,7 +162,7 @@ class _Crew:
 
     def _give(self, index: int) -> None:
         while True:
-            worker = self.idle.pop() if self.idle else _Worker(self.environment)
+            worker = self.idle.pop() if self.idle else self.start()
             try:
                 worker.give(self.task, index)
             except OSError:

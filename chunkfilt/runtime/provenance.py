@@ -41,10 +41,10 @@ def recorded(place: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         held = None
     whole = isinstance(held, dict) and {"fingerprint", "plan", "sessions"} <= held.keys()
-    if whole and any(folder.glob("*-[0-9]*.*")):
+    if not os.path.lexists(place):
+        return None
+    if whole:
         return held
-    if whole or not os.path.lexists(place):
-        return None  # Nothing was stored: the run begins anew.
     message = f"cannot resume: {folder} has no record of a run that wrote {place}"
     raise InputError(f"{message}; start it anew with overwrite: true (--overwrite)")
 
@@ -68,7 +68,9 @@ class RunRecord:
         held: Mapping[str, Any] | None,
     ) -> None:
         self._place, self._folder = place, run_folder(place)
-        changed = [] if held is None else list(differences(held["fingerprint"], mark))
+        found = () if held is None else differences(held["fingerprint"], mark)
+        # A step more gives others new numbers: what has become different tells more than those.
+        changed = sorted(found, key=lambda one: one.endswith((" is new", " is no longer there")))
         if changed:
             more = f"; and {len(changed) - _FEW} more" if len(changed) > _FEW else ""
             message = f"cannot resume {place}, it was another run: {'; '.join(changed[:_FEW])}"

@@ -15,7 +15,13 @@ from chunkfilt.engine.costing import kept_chunks
 from chunkfilt.engine.graph import ImageNode, Value, topological
 from chunkfilt.engine.plan import Layout, Plan, make_plan
 from chunkfilt.engine.values import lay_rows
-from chunkfilt.errors import BudgetError, InputError, RunError, StoppedError, StorageError
+from chunkfilt.errors import (
+    BudgetError,
+    InputError,
+    RunError,
+    StoppedError,
+    StorageError,
+)
 from chunkfilt.kernels.checksum import format_checksum
 from chunkfilt.runtime.executors import Executor
 from chunkfilt.runtime.fingerprint import fingerprint
@@ -156,6 +162,8 @@ def run(
         If the pixels do not allow of what was asked for; resuming would not help.
     """
     output, options = output or OutputOptions(), options or RunOptions()
+    # An array that is the store itself has no name, whatever its node is called in a job.
+    outputs = outputs if group else {"": node for node in outputs.values()}
     place = check_run(outputs, path, output, resume=resume)
     folder = run_folder(place)
     with run_lock(folder), open_executor(options) as executor, compiling_told(report):
@@ -184,9 +192,9 @@ def run(
             shutil.rmtree(folder / "intermediate", ignore_errors=True)
         except BaseException as error:
             record.stop(told.counts, error)
-            if isinstance(error, Exception):
-                raise _stopped(error, place) from error
-            raise
+            if isinstance(error, StorageError) or not isinstance(error, Exception):
+                raise
+            raise _stopped(error, place) from error
         finally:
             shutil.rmtree(folder / "staging", ignore_errors=True)
     told(RunFinished(str(path), seconds, texts, planned_memory=plan.peak, **told.counts))
@@ -266,7 +274,7 @@ def _arrays(
     """Return the arrays to write: made anew, or those of the run that is resumed."""
     staging = run_folder(place) / "staging"
     shutil.rmtree(staging, ignore_errors=True)
-    if record.resumes and place.exists():
+    if record.resumes and any(run_folder(place).glob("*-[0-9]*.*")):
         return open_output(place, layouts, group=group, staging=staging)
     remove_output(place)
     record.write()

@@ -25,11 +25,21 @@ from chunkfilt.grid import Region
 from chunkfilt.storage.zarr_metadata import COMPRESSORS
 from chunkfilt.words import format_bytes
 
-__all__ = ["Packing", "check_chunk", "packing_of", "part_of", "round_out", "touched"]
+__all__ = [
+    "Packing",
+    "check_chunk",
+    "machine_memory",
+    "packing_of",
+    "part_of",
+    "round_out",
+    "touched",
+]
 
 # A decoded chunk may be larger than its pixels by checksums and the like.
 _ROOM = 1 << 16
 _CHECKSUM = 4
+# Codecs whose output has as many bytes as their input.
+_SAME_SIZE = ("bytes", "endian", "transpose", "shuffle")
 _BEFORE = ("crc32", "adler32", "jenkins_lookup3")
 # No byte of a stream gives more than so many; such streams do not say how large they are.
 _MOST_FROM_A_BYTE = {"gzip": 1032, "bz2": 50_000, "lzma": 10_000}
@@ -50,6 +60,7 @@ class Packing:
     compressor: str
     skip: int
     raw: bool
+    exact: bool = False
     lzma_format: int = 1
     inner: Packing | None = None
     index_first: bool = False
@@ -82,7 +93,7 @@ def _packing(codecs: Sequence[Mapping[str, Any]], shape: tuple[int, ...], itemsi
     names = [str(one["name"]).removeprefix("numcodecs.") for one in codecs]
     settings = [one.get("configuration") or {} for one in codecs]
     at = next((i for i, name in enumerate(names) if name in COMPRESSORS), None)
-    raw = all(name in ("bytes", "endian", "transpose") for name in names)
+    raw = all(name in _SAME_SIZE for name in names)
     if "sharding_indexed" in names:
         shard = settings[names.index("sharding_indexed")]
         index = [str(one["name"]) for one in shard["index_codecs"]]
@@ -106,7 +117,15 @@ def _packing(codecs: Sequence[Mapping[str, Any]], shape: tuple[int, ...], itemsi
         for name, setting in zip(names[at + 1 :], settings[at + 1 :], strict=True)
         if name in _BEFORE
     )
-    return Packing(shape, itemsize, names[at], skip, False, settings[at].get("format", 1))
+    return Packing(
+        shape,
+        itemsize,
+        compressor=names[at],
+        skip=skip,
+        raw=False,
+        exact=all(name in _SAME_SIZE for name in names[:at]),
+        lzma_format=settings[at].get("format", 1),
+    )
 
 
 def touched(region: Region, cell: Sequence[int]) -> Iterator[tuple[int, ...]]:
@@ -189,13 +208,14 @@ def _check(
         raise ValueError(f"it has {size} bytes instead of {nbytes}")
     if size > packing.most:
         raise ValueError(f"it has {size} bytes, its pixels only {nbytes}")
-    if not packing.raw and nbytes > _machine_memory():
+    if not packing.raw and nbytes > machine_memory():
         raise ValueError(
             f"it has {format_bytes(nbytes)} of pixels: more than this machine's memory"
         )
     if packing.compressor:
-        claimed = _claimed(file, start + packing.skip, size - packing.skip, packing)
-        if claimed > packing.most:
+        claimed, sure = _claimed(file, start + packing.skip, size - packing.skip, packing)
+        # Of a chunk that is read in part nobody else would notice that it has another size.
+        if claimed > packing.most or (packing.exact and sure and claimed != nbytes):
             raise ValueError(f"it claims {claimed} bytes of pixels instead of {nbytes}")
     return ()
 
@@ -234,23 +254,27 @@ def _told(numbers: Sequence[int]) -> str:
     return f"({', '.join(map(str, numbers))})"
 
 
-def _claimed(file: int, start: int, size: int, packing: Packing) -> int:
-    """Return how many bytes a compressed chunk says, or must be feared, to decode to."""
+def _claimed(file: int, start: int, size: int, packing: Packing) -> tuple[int, bool]:
+    """Return how many bytes a compressed chunk decodes to at most, and whether to just as many."""
     name = packing.compressor
     if name == "blosc":
-        return int.from_bytes(os.pread(file, 16, start)[4:8], "little")
+        return int.from_bytes(os.pread(file, 16, start)[4:8], "little"), True
     if name == "lz4":
-        return int.from_bytes(os.pread(file, 4, start), "little")
+        return int.from_bytes(os.pread(file, 4, start), "little"), True
     if name == "zstd":
         return _claimed_by_zstd(file, start, size, packing.most)
     if name == "zlib" or size * _MOST_FROM_A_BYTE.get(name, 0) > max(_HARMLESS, packing.most):
-        return _decoded_size(os.pread(file, size, start), packing)
-    return 0
+        return _decoded_size(os.pread(file, size, start), packing), True
+    if name == "gzip":
+        # The size as its last four bytes have it.
+        last = int.from_bytes(os.pread(file, 4, start + max(size - 4, 0)), "little")
+        return (packing.nbytes if last == packing.nbytes % (1 << 32) else last), True
+    return 0, False
 
 
-def _claimed_by_zstd(file: int, start: int, size: int, most: int) -> int:
-    """Return the bytes that the frames of a zstd stream claim; more than `most` ends the count."""
-    total, at, end = 0, start, start + size
+def _claimed_by_zstd(file: int, start: int, size: int, most: int) -> tuple[int, bool]:
+    """Return what `_claimed` does of a zstd stream; more than `most` ends the count."""
+    total, sure, at, end = 0, True, start, start + size
     while at < end and total <= most:
         head = os.pread(file, 18, at)
         magic = int.from_bytes(head[:4], "little")
@@ -267,7 +291,8 @@ def _claimed_by_zstd(file: int, start: int, size: int, most: int) -> int:
         at, blocks = _after_blocks(file, at + field + width, end, most)
         at += _CHECKSUM * (flags >> 2 & 1)
         total += claimed if width else blocks
-    return total
+        sure = sure and width > 0
+    return total, sure
 
 
 def _after_blocks(file: int, at: int, end: int, most: int) -> tuple[int, int]:
@@ -312,5 +337,6 @@ def _decoded_size(raw: bytes, packing: Packing) -> int:
 
 
 @functools.cache
-def _machine_memory() -> int:
+def machine_memory() -> int:
+    """Return the bytes of memory that this machine has."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

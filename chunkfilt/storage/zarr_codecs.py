@@ -9,18 +9,7 @@ from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 __all__ = ["compressor_of", "name_of_compressor", "reads_in_part"]
 
 # Codecs that check nothing, or all that they decode: a chunk may be read in part.
-_UNCHECKED = {
-    "zstd",
-    "gzip",
-    "blosc",
-    "zlib",
-    "lz4",
-    "bz2",
-    "lzma",
-    "shuffle",
-    "delta",
-    "transpose",
-}
+_UNCHECKED = {"zstd", "gzip", "blosc", "zlib", "lz4", "lzma", "shuffle", "transpose"}
 
 
 def compressor_of(array: Any) -> Any:

@@ -6,6 +6,7 @@ listings that are not what is on the disk are refused here, with the name of wha
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -25,6 +26,7 @@ __all__ = [
     "arrays_below",
     "check_metadata",
     "is_store",
+    "no_store",
     "read_metadata",
     "spec_of",
 ]
@@ -37,6 +39,8 @@ _LARGEST = 64 << 20
 # Pixels, as 64 bits count them; those of a chunk by their bytes, of which a pixel has 16 at most.
 _MOST, _MOST_OF_A_CHUNK = (1 << 63) - 1, (1 << 59) - 1
 _MOST_AXES, _MOST_MEMBERS = 32, 100_000
+# Files that people take for images that could be opened.
+_PICTURES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".h5", ".hdf5", ".npy", ".nc")
 COMPRESSORS = ("zstd", "gzip", "blosc", "zlib", "lz4", "bz2", "lzma")
 # Codecs whose output is Python objects; pickle would even run code.
 _OF_OBJECTS = (
@@ -53,6 +57,20 @@ _OF_OBJECTS = (
 def is_store(place: Path) -> bool:
     """Return whether a folder is a Zarr array or group."""
     return place.is_dir() and any((place / mark).is_file() for mark in MARKS)
+
+
+def no_store(place: Path) -> str:
+    """Return why there is no image at a path: what is there instead."""
+    if place.suffix.lower() in _PICTURES:
+        what = f"is a {place.suffix[1:]} file: chunkfilt reads Zarr"
+        return f"{place} {what}, convert it first"
+    if place.is_dir():
+        held = sorted({one.suffix for one in itertools.islice(place.iterdir(), 100)})
+        found = [suffix for suffix in held if suffix.lower() in _PICTURES]
+        if found:
+            what = f"is a folder of {', '.join(found)} files: chunkfilt reads Zarr"
+            return f"{place} {what}, convert them first"
+    return f"{place} is not a Zarr store: it has none of {', '.join(MARKS)}"
 
 
 def read_metadata(place: Path) -> tuple[str, dict[str, Any]]:
@@ -81,6 +99,8 @@ def check_metadata(place: Path) -> tuple[str, int]:
         attributes = _read_json(place, ".zattrs")
     if attributes is not None and not isinstance(attributes, dict):
         raise _damaged(place, f"attributes must be a mapping, got {shown(attributes)}")
+    if name == "zarr.json" and held.get("node_type") not in ("array", "group"):
+        raise _damaged(place, f"node_type must be array or group, got {held.get('node_type')!r}")
     if not _is_array(name, held):
         return "group", _version(name)
     chunks = held.get("chunks")

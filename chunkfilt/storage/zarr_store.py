@@ -9,7 +9,6 @@ complex numbers (complex numbers go through zarr-python's own).
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import re
 import threading
@@ -29,10 +28,10 @@ from chunkfilt.storage.nodata import nodata_of
 from chunkfilt.storage.zarr_chunks import check_chunk, packing_of, part_of, round_out, touched
 from chunkfilt.storage.zarr_codecs import compressor_of, name_of_compressor, reads_in_part
 from chunkfilt.storage.zarr_metadata import (
-    MARKS,
     arrays_below,
     check_metadata,
     is_store,
+    no_store,
     spec_of,
 )
 from chunkfilt.words import brief, shown
@@ -54,8 +53,6 @@ __all__ = [
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _LONGEST_NAME, _LONGEST_REASON = 255, 300
 MISSING = ("fill", "error")
-# Files that people take for images that could be opened.
-_PICTURES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".h5", ".hdf5", ".npy", ".nc")
 # Chunks go to the pipeline's own threads, one for each core, whatever number of calls they come
 # from; so no codec need start threads for one chunk.
 _PIPELINE = {
@@ -301,6 +298,7 @@ def local_path(path: str | os.PathLike[str], word: str = "input") -> Path:
     refuse_url(text, word)
     place = Path(text).absolute()
     try:
+        str(place).encode()
         # A missing folder hides from the system that a name behind it is too long.
         if any(len(os.fsencode(part)) > _LONGEST_NAME for part in place.parts):
             message = f"a name has more than {_LONGEST_NAME} bytes"
@@ -309,7 +307,8 @@ def local_path(path: str | os.PathLike[str], word: str = "input") -> Path:
     except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
+        unreadable = isinstance(error, UnicodeError) and "its name is no UTF-8"
+        reason = unreadable or getattr(error, "strerror", None) or error
         message = f"{word} {brief(text)!r} cannot be a path here: {reason}"
         raise StorageError(message) from None
     return place
@@ -337,7 +336,7 @@ def _store_path(path: str | os.PathLike[str]) -> Path:
 
 def _open_any(place: Path) -> Any:
     if not is_store(place):
-        raise StorageError(_no_store(place))
+        raise StorageError(no_store(place))
     kind, zarr_format = check_metadata(place)
     try:
         with warnings.catch_warnings():
@@ -351,20 +350,6 @@ def _open_any(place: Path) -> Any:
     except Exception as error:
         message = f"{place} is a damaged Zarr store: {brief(str(error), _LONGEST_REASON)}"
         raise StorageError(message) from error
-
-
-def _no_store(place: Path) -> str:
-    """Return why there is no image at a path: what is there instead."""
-    if place.suffix.lower() in _PICTURES:
-        what = f"is a {place.suffix[1:]} file: chunkfilt reads Zarr"
-        return f"{place} {what}, convert it first"
-    if place.is_dir():
-        held = sorted({one.suffix for one in itertools.islice(place.iterdir(), 100)})
-        found = [suffix for suffix in held if suffix.lower() in _PICTURES]
-        if found:
-            what = f"is a folder of {', '.join(found)} files: chunkfilt reads Zarr"
-            return f"{place} {what}, convert them first"
-    return f"{place} is not a Zarr store: it has none of {', '.join(MARKS)}"
 
 
 def _record(held: Any) -> dict[str, Any]:
