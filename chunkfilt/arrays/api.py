@@ -254,7 +254,7 @@ def run_yaml(
     loaded = load_job(Path(path), changes)
     built = loaded.build()
     report = progress if callable(progress) else suitable() if progress else silent
-    stored = job.stored_as(loaded.output.model_dump())
+    stored = job.stored_as(loaded.output.model_dump(), built.output)
     return run(
         built.outputs,
         built.path,

@@ -58,7 +58,7 @@ def repair(path: str | os.PathLike[str], report: Report = silent, **options: Any
     """
     place = local_path(path)
     job, built = _job(place)
-    stored = stored_as(job.output.model_dump())
+    stored = stored_as(job.output.model_dump(), built.output)
     return run(
         built.outputs,
         place,
@@ -93,10 +93,12 @@ def rerun(
     record = root_record(place)
     job, built = _job(place)
     if out is None:
-        outputs = built.outputs if built.group else {"": one for one in built.outputs.values()}
+        outputs = built.outputs
+        if not built.group:
+            outputs = dict(zip([""], outputs.values(), strict=True))
         checksums, values = results_of(outputs, _options(options), progress)
     else:
-        target, stored = local_path(out, "output"), stored_as(job.output.model_dump())
+        target, stored = local_path(out, "output"), stored_as(job.output.model_dump(), built.output)
         document = document_beside(built.outputs, target, built.group, stored)
         found = run(
             built.outputs,

@@ -178,7 +178,7 @@ def save_nodes(
         group=group,
         output=output,
         options=how,
-        document=document_beside(outputs, place, group, stored_as(options)),
+        document=document_beside(outputs, place, group, stored_as(options, output)),
         resume=resume,
         report=report,
     )
@@ -214,10 +214,11 @@ def document_beside(
     return {**job, "output": {**job["output"], **stored}}
 
 
-def stored_as(options: Mapping[str, Any]) -> dict[str, Any]:
+def stored_as(options: Mapping[str, Any], output: OutputOptions) -> dict[str, Any]:
     """Return what is asked of an output's storage, as it stands in YAML."""
-    words = ("chunks", "shards", "compressor")
-    return {word: plain(options[word]) for word in words if options.get(word) is not None}
+    lengths = {"chunks": output.chunks, "shards": output.shards}
+    given = {**lengths, "compressor": options.get("compressor")}
+    return {word: plain(held) for word, held in given.items() if held is not None}
 
 
 def preview_node(

@@ -298,11 +298,9 @@ class _Pending:
                 texts = []
             found += (cloudpickle.loads(text) for text in texts)
             there = {index for index, _ in found}
-            for key, future in zip(some, futures, strict=True):
+            for key in some:
                 if self.futures[key][0] in there:
                     self._drop(key)
-                else:
-                    future.add_done_callback(self._note)
         return found
 
     def _drop(self, key: tuple[str, int]) -> None:
@@ -314,7 +312,11 @@ class _Pending:
     def _settle(self, key: tuple[str, int]) -> Iterator[tuple[int, Any]]:
         """Deal with a block that ended without a result."""
         index, future = self.futures.get(key, (-1, None))
-        if future is None or future.status in ("finished", "pending"):
+        if future is None:
+            return
+        if future.status in ("finished", "pending"):
+            # Its result was lost with the worker; where it is computed again, that is told again.
+            future.add_done_callback(self._note)
             return
         if self.shared is not None and self.shared.status != "finished":
             self.shared = None

@@ -114,18 +114,16 @@ class _Sweep:
         StoppedError
             If blocks failed, again and again, once all others have ended.
         """
-        grid, done = self.step.grid, bytearray(self._count)
-        if self.ledger is not None:
-            done = self.ledger.done
-        resumed = sum(done)
+        grid, done = self.step.grid, None if self.ledger is None else self.ledger.done
+        resumed = 0 if done is None else done.count(1)
         report(PassStarted(*order, self.step.names, self._count, resumed, executor.workers))
         if resumed == self._count:
             return
-        queue = _Queue(i for i in range(self._count) if not done[i])
+        queue = _Queue(i for i in range(self._count) if done is None or not done[i])
         tries: Counter[int] = Counter()
         progress = BlockDone(resumed, self._count, resumed=resumed)
         began = time.perf_counter()
-        with contextlib.closing(executor.execute(task, queue)) as ended:
+        with contextlib.closing(executor.execute(task, queue)) as ended:  # type: ignore[type-var]
             for index, found in ended:
                 if isinstance(found, Failed):
                     tries[index] += 1

@@ -163,7 +163,7 @@ def run(
     """
     output, options = output or OutputOptions(), options or RunOptions()
     # An array that is the store itself has no name, whatever its node is called in a job.
-    outputs = outputs if group else {"": node for node in outputs.values()}
+    outputs = outputs if group else dict(zip([""], outputs.values(), strict=True))
     place = check_run(outputs, path, output, resume=resume)
     folder = run_folder(place)
     with run_lock(folder), open_executor(options) as executor, compiling_told(report):

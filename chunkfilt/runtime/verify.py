@@ -42,9 +42,9 @@ class Verified:
 class Difference:
     """How far two images of one shape are apart; equal where no pixel differs.
 
-    NaN is equal to NaN. `largest` is the largest difference (infinite between NaN and a number),
-    `first` the place of the first differing pixel of the first block that has one, `worst` that of
-    the largest.
+    NaN is equal to NaN; integers are compared with floats as float64. `largest` is the largest
+    difference (infinite between NaN and a number), `first` the place of the first differing pixel
+    of the first block that has one, `worst` that of the largest.
     """
 
     pixels: int
@@ -93,11 +93,16 @@ def verify(path: str | os.PathLike[str]) -> Verified:
     sums, problems = dict.fromkeys(stores, 0), []
     for (_, _, units), wrong in looked_at(last_records(folder), stores):
         for name, held in units.items():
-            for unit in held:
+            # Each unit counts once, and none that there cannot be.
+            own = [one for one in held if seen[name][one.index : one.index + 1] == b"\0"]
+            for unit in own:
                 seen[name][unit.index] = 1
-            own = [unit.checksum for unit in held]
-            sums[name] = combine_checksums(sums[name], *own)
-        problems += [f"{stores[name].name_of(unit.index)} {what}" for name, unit, what in wrong]
+            sums[name] = combine_checksums(sums[name], *(unit.checksum for unit in own))
+            problems += [
+                f"{stores[name].name_of(unit.index)} {what}"
+                for word, unit, what in wrong
+                if word == name and unit in own
+            ]
     for name, marks in seen.items():
         missing = marks.count(0)
         if missing:
@@ -170,12 +175,14 @@ def _apart(first: ZarrImage, second: ZarrImage, box: Region) -> tuple[int, float
 
 
 def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return ``|a - b|`` as float64, rounded once."""
-    if a.dtype.kind == b.dtype.kind and a.dtype.kind in "iu":
-        wide = np.dtype("i8" if a.dtype.kind == "i" else "u8")
-        a, b = a.astype(wide), b.astype(wide)
-        # Wraps round where the difference of two int64 is too large for one: as uint64 it is right.
-        return (np.maximum(a, b).view("u8") - np.minimum(a, b).view("u8")).astype(np.float64)
+    """Return ``|a - b|`` as float64."""
+    if a.dtype.kind in "biu" and b.dtype.kind in "biu":
+        # Modulo 2^64; only an uint64 and a negative int64 can be farther apart than that.
+        apart = a.astype("u8") - b.astype("u8")
+        apart = np.where(a > b, apart, 0 - apart)
+        rough = np.abs(a.astype("f8") - b.astype("f8"))
+        beyond = (rough >= 2.0**64) & (apart < 2**63)
+        return apart.astype("f8") + np.where(beyond, 2.0**64, 0)
     with np.errstate(all="ignore"):
         wide = np.result_type(a, b, np.float64)
         return np.abs(a.astype(wide) - b.astype(wide))

@@ -4,6 +4,7 @@ The job's own function, `grind`, obeys the file ``fault.json`` beside it: it is 
 some way where a window holds the marked pixel.  What is stored never depends on that file.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -221,7 +222,8 @@ class Cluster:
         wait_for(self.file.exists, self.scheduler)
         for _ in range(workers):
             self.add()
-        self.options = ("--set", "run.scheduler=distributed", "--set", f"run.scheduler_file={self.file}")
+        where = f"run.scheduler_file={self.file}"
+        self.options = ("--set", "run.scheduler=distributed", "--set", where)
 
     def add(self):
         """Start a worker; without a nanny, so that it stays dead when it dies."""
@@ -268,10 +270,8 @@ def same(rig, whole):
 
 def kill_group(process, number=signal.SIGKILL):
     """Send a signal to a process that `Rig.start` began and all in its group; wait for it."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, number)
-    except ProcessLookupError:
-        pass
     return process.wait(60)
 
 

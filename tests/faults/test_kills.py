@@ -61,7 +61,8 @@ class Sessions:
         code = kill_group(process)
         assert not over or code == 0, self.rig.words
         self.kills += not over
-        events = [json.loads(line) for line in told.read_text().splitlines(True) if line[-1:] == "\n"]
+        lines = told.read_text().rpartition("\n")[0].splitlines()
+        events = [json.loads(line) for line in lines]
         self.note(events, self.calls() - before, over)
         return over
 

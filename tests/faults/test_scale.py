@@ -43,8 +43,8 @@ def peak_of(tmp_path, size, *options):
         stored[top : top + 256] = rng.integers(0, 1 << 12, (256, size), dtype="u2")
     (folder / "job.yaml").write_text(textwrap.dedent(JOB))
     rig = Rig(folder)
-    events = [json.loads(line) for line in rig.run("--json", *options).splitlines() if line[0] == "{"]
-    finished = events[-1]
+    lines = rig.run("--json", *options).splitlines()
+    finished = [json.loads(line) for line in lines if line[0] == "{"][-1]
     assert finished["event"] == "RunFinished"
     status = rig.record()["sessions"][-1]["peak"]
     return max(finished["peak"], status), finished["planned_memory"], finished["blocks"]

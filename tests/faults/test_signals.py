@@ -44,7 +44,7 @@ def goes_on(rig, whole, line):
     ("number", "options"),
     [
         (signal.SIGINT, ("--workers", "2")),
-        (signal.SIGTERM, ("--scheduler", "processes", "--workers", "2", "--set", "run.memory=1GiB")),
+        (signal.SIGTERM, ("--scheduler", "processes", "--set", "run.memory=1 GiB")),
     ],
 )
 def test_between_blocks(rig, whole, number, options):

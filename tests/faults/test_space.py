@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.faults.rig import Rig, contents, same
+from tests.faults.rig import contents, same
 
 # Writes half a record, and finds the disk full.
 _HALF = """
@@ -88,7 +88,7 @@ def nothing_torn(rig, whole):
         (7000, ("--scheduler", "processes", "--workers", "2")),
         *(
             pytest.param(room, ("--workers", "3"), marks=pytest.mark.faults)
-            for room in (0, 4, 8, 12, 24, 40, 300, 700, 2500, 3500, 4500, 5500, 8500, 10000)
+            for room in (0, 4, 8, 12, 24, 40, 300, 700, 2500, 3500, 4500, 5500, 8500)
         ),
     ],
 )
@@ -168,4 +168,3 @@ def test_an_output_that_may_not_be_written_to_any_more(rig, disk):
     mine.run("--overwrite", expect=2)
     assert "as they were written" in mine.chunkfilt("verify", "out.zarr")
     assert contents(mine.out) == before
-    assert isinstance(mine, Rig)

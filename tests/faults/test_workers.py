@@ -1,9 +1,8 @@
-"""Workers that die, blocks that fail, schedulers that go, tasks that run twice."""
+"""Workers that die, blocks that fail, schedulers that go."""
 
 import json
 import os
 import signal
-import sys
 import time
 
 import pytest
@@ -13,25 +12,6 @@ from tests.faults.rig import Cluster, contents, kill_group, same, wait_for
 TWO = ("--scheduler", "processes", "--workers", "2")
 LOCAL = ("--scheduler", "distributed", "--workers", "2")
 slow = pytest.mark.faults
-# Runs every block twice: at once on two threads, then once more from this process.
-_TWICE = """
-import sys, threading
-from chunkfilt import cli
-from chunkfilt.runtime import passes, tasks
-
-class Twice(tasks.BlockTask):
-    def __call__(self, index):
-        real, found = super().__call__, []
-        threads = [threading.Thread(target=lambda: found.append(real(index))) for _ in range(2)]
-        for each in threads: each.start()
-        for each in threads: each.join()
-        found.append(real(index))
-        assert len({str((one.units)) for one in found}) == 1, index
-        return found[0]
-
-passes.BlockTask = Twice
-cli.main()
-"""
 
 
 @pytest.mark.parametrize("do", ["exit", "segv", "kill"])
@@ -127,44 +107,6 @@ def test_a_block_that_fails_twice_is_tried_again(rig, whole):
     same(rig, whole)
 
 
-def test_the_same_block_twice_at_once(rig, whole):
-    words = ("run", "job.yaml", "--allow-code", "--workers", "2")
-    rig.script(_TWICE, *words)
-    assert rig.recorded(3) == 8
-    same(rig, whole)
-
-
-def test_the_same_block_in_two_processes_at_once(rig, whole, tmp_path):
-    """Two processes write every unit of one output over and over, as a lost worker's zombie may."""
-    rig.run()
-    script = """
-    import chunkfilt as cf, numpy as np, sys
-    from pathlib import Path
-    from chunkfilt.runtime.ledger import last_records
-    from chunkfilt.storage.units import OutputArray
-    from chunkfilt.storage.zarr_store import open_image
-    stores = {n: OutputArray(open_image("out.zarr", n), Path("out.zarr.run/staging") / n)
-              for n in ("ground", "equalize_hist")}
-    recorded = {(n, u.index): u for _, _, units in last_records(Path("out.zarr.run"))
-                for n, held in units.items() for u in held}
-    for turn in range(20):
-        for (name, index), unit in recorded.items():
-            store = stores[name]
-            region = store.region_of(index)
-            pixels = store.image.read(region)
-            assert store.write(region, pixels) == (unit,), (name, index)
-    """
-    import textwrap
-
-    command = [sys.executable, "-c", textwrap.dedent(script)]
-    both = [rig.popen(command) for _ in range(2)]
-    assert [process.wait(60) for process in both] == [0, 0], rig.words
-    import shutil
-
-    shutil.rmtree(rig.folder / "out.zarr.run" / "staging")
-    same(rig, whole)
-
-
 @slow
 def test_tasks_that_dask_runs_again(rig, whole):
     """A worker is killed with what it has computed; dask computes that once more."""
@@ -209,9 +151,8 @@ def test_the_scheduler_is_gone(rig, whole, number):
         wait_for(lambda: rig.recorded(3) >= 2, process)
         kill_group(cluster.scheduler, number)
         assert process.wait(90) == 3, rig.words
-        said = rig.words
-    assert "Traceback" not in said
-    assert "scheduler" in said
+        said = rig.words  # among what dask's own log has to say
+    assert "chunkfilt: the dask scheduler at" in said
     assert "to go on:" in said
     rig.fault()
     with Cluster(rig) as cluster:

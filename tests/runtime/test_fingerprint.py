@@ -171,7 +171,8 @@ def test_the_graph_counts(image):
         for one in (
             {"a": smooth}, {"b": smooth}, {"a": smooth, "b": image}, {"b": image, "a": smooth},
             {"a": image - smooth}, {"a": smooth - image}, {"a": smooth - 1}, {"a": smooth - 2},
-            {"a": 1 - smooth}, {"a": cf.mean(smooth)}, {"a": smooth.crop(y=(3, 20))}, {"a": smooth.crop(y=(4, 20))},
+            {"a": 1 - smooth}, {"a": cf.mean(smooth)}, {"a": smooth.crop(y=(3, 20))},
+            {"a": smooth.crop(y=(4, 20))},
             {"a": smooth.crop(y=3)}, {"a": cf.gaussian(image.crop(y=(3, 20)), sigma=1)},
             {"a": cf.gaussian(image, sigma=1, axes=["y"])},
         )
@@ -278,10 +279,10 @@ def test_the_code_of_functions_counts(image):
         assert "graph: 1 generic: function was " in told(plain, mark_of(other))[0], changes
     inner = functions()["made"]
     marks = [mark_of(cf.generic(image, function=inner(k))) for k in (1, 2, np.arange(5000), 1)]
-    marks += [
-        mark_of(cf.generic(image, function=functools.partial(spread, times=k))) for k in (3, 4)
-    ]
-    marks += [mark_of(cf.generic(image, function=functions()["deep"](k))) for k in (3, 4)]
+    deep = functions()["deep"]
+    for k in (3, 4):
+        given = functools.partial(spread, times=k), deep(k)
+        marks += [mark_of(cf.generic(image, function=one)) for one in given]
     for i, one in enumerate(marks):
         for j, other in enumerate(marks):
             assert bool(told(one, other)) == (i != j and {i, j} != {0, 3}), (i, j)
@@ -309,7 +310,7 @@ def everything(image):
         "weights": cf.correlate(image, weights=np.arange(99.0).reshape(9, 11)),
         "even": cf.equalize_hist(cf.gaussian(image, sigma=[1, 2])),
         "opened": cf.opening(image, size=3),
-        "crop": (image - cf.mean(image, size=3, cval=float("nan"), mode="constant")).crop(y=(3, 9)),
+        "far": image - cf.mean(image, size=3, cval=float("nan"), mode="constant"),
         "numbers": image * np.float32(0.1) + np.int64(3),
     }
     return mark_of(many, compressor={"blosc": {"cname": "lz4"}})
@@ -342,18 +343,18 @@ def test_it_is_the_same_in_every_process(store, image):
 def through_yaml(images, place, **options):
     """Return the fingerprint of the job that a run records, as `repair` builds it."""
     group, outputs = isinstance(images, dict), nodes_of(images)
-    document = document_beside(outputs, place, group, stored_as(options))
+    stored = stored_as(options, split_options(outputs, options)[0])
+    document = document_beside(outputs, place, group, stored)
     assert document is not None
     with allow_code():
-        built = check_job(
-            Document("job", json.loads(json.dumps(document))), run_folder(place)
-        ).build()
-    outputs = built.outputs if group else {"": one for one in built.outputs.values()}
+        held = Document("job", json.loads(json.dumps(document)))
+        built = check_job(held, run_folder(place)).build()
+    outputs = built.outputs if group else dict(zip([""], built.outputs.values(), strict=True))
     return fingerprint_of(outputs, built.output, built.options)
 
 
 JOBS = {
-    "one": lambda m: cf.mean(m),
+    "one": cf.mean,
     "source": lambda m: m,
     "composites": lambda m: cf.white_tophat(m, size=3) - cf.closing(m, size=5),
     "shared": lambda m: {
@@ -366,7 +367,7 @@ JOBS = {
     "footprint": lambda m: cf.median(m, footprint=cf.disk(3)),
     "array": lambda m: cf.median(m, footprint=np.array([[True, False], [True, True]])),
     "weights": lambda m: cf.correlate(m, weights=np.array([[0.1, 1 / 3], [2.0, -1e-300]])),
-    "tuples": lambda m: cf.gaussian(m, sigma=(1, 0.5), order=(0, 1), mode=("wrap", "nearest")),
+    "tuples": lambda m: cf.gaussian(m, sigma=(1, 0.5), order=(0, 1)),
     "dtype": lambda m: cf.cast(cf.mean(m, dtype=np.float64), dtype=np.dtype("int16")),
     "axes": lambda m: cf.gaussian(m, sigma=1, axes=["x"]),
     "function": lambda m: cf.generic(m, function=np.ptp),

@@ -18,7 +18,7 @@ from chunkfilt.filters.filter import registered
 from chunkfilt.grid import Blocks, ImageSpec
 from chunkfilt.kernels.checksum import image_checksum
 from chunkfilt.runtime.compute import plan_in_memory
-from chunkfilt.runtime.ledger import PassLedger, _decode, _encode, last_records
+from chunkfilt.runtime.ledger import _SUM, PassLedger, _decode, _encode, _sum, last_records
 from chunkfilt.runtime.options import RunOptions
 from chunkfilt.runtime.passes import _Tables
 from chunkfilt.runtime.tasks import BlockTask
@@ -145,6 +145,22 @@ def test_a_line_that_was_cut_short_is_no_record(written, cut):
     assert file.read_text() == text
 
 
+def signed(text):
+    """Return a record with its own sum, as they are written."""
+    return f'{text[:-1]}{_SUM}{_sum(text)}"}}' if text.endswith("}") else text
+
+
+def test_a_digit_that_was_changed_is_no_record(written):
+    written.write(written.ledger(), 0, 1, 2, 3)
+    file = written.folder / "ledger-1.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    for place, digit in enumerate(lines[2]):
+        if digit.isdigit():
+            hurt = f"{lines[2][:place]}{9 - int(digit)}{lines[2][place + 1 :]}"
+            file.write_text("".join([*lines[:2], hurt, *lines[3:]]))
+            assert list(written.ledger().done) == [1, 0, 1, 1], hurt
+
+
 def test_lines_that_say_nothing_are_left_out(written):
     written.write(written.ledger(), 0, 1)
     unit = next(iter(last_records(written.folder)))[2][""][0].text()
@@ -161,7 +177,7 @@ def test_lines_that_say_nothing_are_left_out(written):
     ]  # fmt: skip
     file = written.folder / "ledger-1.jsonl"
     with file.open("ab") as out:
-        out.write("\n".join(lines).encode() + b"\n\xff\xfe{\n")
+        out.write("\n".join([*lines, *map(signed, lines)]).encode() + b"\n\xff\xfe{\n")
     held = written.ledger()
     assert (list(held.done), held.sums) == ([1, 1, 0, 0], {"": written.sum_of(0, 1)})
 

@@ -10,7 +10,7 @@ import chunkfilt as cf
 from chunkfilt.engine.bind import bind
 from chunkfilt.engine.graph import Source, topological
 from chunkfilt.filters.declare import image_filter
-from chunkfilt.runtime.progress import BlockDone, CompileStarted, PassStarted, lines
+from chunkfilt.runtime.progress import BlockDone, CompileStarted, RunStarted, lines
 from chunkfilt.runtime.warm import load_kernels
 
 JOB = """
@@ -37,7 +37,7 @@ def test_the_first_run_says_that_it_compiles_and_the_second_does_not(stored, tmp
     assert told[0][0] == "CompileStarted"
     assert told[0].count("CompileStarted") == 1
     assert told[1] == told[0][1:]
-    assert told[1][0] == "PassStarted"
+    assert told[1][0] == "RunStarted"
 
 
 def test_it_is_said_in_words(capsys):
@@ -80,6 +80,6 @@ def test_filters_of_others_are_not_tried_on_zeros(stored, tmp_path):
     result = made.save(tmp_path / "o", scheduler="serial", progress=seen.append)
     assert len(calls) == sum(isinstance(event, BlockDone) for event in seen)
     told = [event for event in seen if not isinstance(event, CompileStarted)]
-    assert isinstance(told[0], PassStarted)
+    assert isinstance(told[0], RunStarted)
     np.testing.assert_array_equal(cf.open(tmp_path / "o")[:], image[:])
     assert result.checksums
