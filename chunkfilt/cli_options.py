@@ -95,7 +95,7 @@ def watched(as_json: bool, log_file: Path | None) -> Any:
 
     shown = json_lines() if as_json else suitable()
     if log_file is not None:
-        shown = together(shown, log_lines(log_file))
+        shown = together(log_lines(log_file), shown)
 
     def report(event: Any) -> None:
         if isinstance(event, PassStarted):

@@ -54,7 +54,8 @@ def verify(
         print(json.dumps({**told, "problems": list(found.problems)}, indent=2))
     if found.problems:
         listed = "".join(f"\n  {problem}" for problem in found.problems)
-        message = f"{found.path}: {len(found.problems)} problems:{listed}"
+        count = len(found.problems)
+        message = f"{found.path}: {count} problem{'s' * (count > 1)}:{listed}"
         raise VerifyError(message)
     if not as_json:
         print(f"{found.path}: {found.units} files are as they were written")

@@ -1,13 +1,17 @@
 """What several test files share: stores, jobs, and counting what is read."""
 
+import signal
+import sys
 import textwrap
 import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import zarr
 
+from chunkfilt.cli import main
 from chunkfilt.storage.zarr_store import ZarrImage
 
 
@@ -78,3 +82,41 @@ def reads(monkeypatch):
 
     monkeypatch.setattr(ZarrImage, "read", read)
     return held
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys, tmp_path, mosaic):
+    """Run a command in this process, in `tmp_path`; return exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    held = signal.getsignal(signal.SIGTERM)
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["chunkfilt", *map(str, words)])
+        code = 0
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            try:
+                main()
+            except SystemExit as error:
+                code = error.code or 0
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    yield run
+    signal.signal(signal.SIGTERM, held)
+
+
+@pytest.fixture
+def mistake(cli):
+    """Run a command that is wrong: exit code 2, one sentence; return it."""
+
+    def run(*words):
+        code, out, err = cli(*words)
+        assert (code, out) == (2, ""), err
+        lines = err.strip().splitlines()
+        assert len(lines) == 1, err
+        assert lines[0].startswith("chunkfilt: ")
+        return lines[0]
+
+    return run

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 
 import numpy as np
 import pytest
@@ -14,50 +13,11 @@ import zarr
 from scipy import ndimage
 
 import chunkfilt as cf
-from chunkfilt.cli import main
 from chunkfilt.errors import UnfinishedWarning
 from chunkfilt.filters.filter import registered
 from chunkfilt.filters.generic import allow_code_always
 
 JOB = "version: 1\ninput: in.zarr\nsteps: [{maximum: {size: 3}}]\noutput: out.zarr\n"
-
-
-@pytest.fixture
-def cli(monkeypatch, capsys, tmp_path, mosaic):
-    """Run a command in this process, in `tmp_path`; return exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-    held = signal.getsignal(signal.SIGTERM)
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["chunkfilt", *map(str, words)])
-        code = 0
-        with warnings.catch_warnings():
-            warnings.simplefilter("default")
-            try:
-                main()
-            except SystemExit as error:
-                code = error.code or 0
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return code, out, err
-
-    yield run
-    signal.signal(signal.SIGTERM, held)
-
-
-@pytest.fixture
-def mistake(cli):
-    """Run a command that is wrong: exit code 2, one sentence; return it."""
-
-    def run(*words):
-        code, out, err = cli(*words)
-        assert (code, out) == (2, ""), err
-        lines = err.strip().splitlines()
-        assert len(lines) == 1, err
-        assert lines[0].startswith("chunkfilt: ")
-        return lines[0]
-
-    return run
 
 
 def pixels(path):
@@ -85,12 +45,15 @@ def test_run_with_options(cli, make_job, tmp_path):
     assert record["job"]["steps"] == [{"maximum": {"size": 5}}]
 
 
-def test_run_json_is_one_object_a_line(cli, make_job):
+def test_run_json_is_one_object_a_line(cli, make_job, tmp_path):
     code, out, _ = cli("run", make_job(JOB), "--json")
     assert code == 0
     events = [json.loads(line) for line in out.splitlines()]
     # A machine's first run compiles, and says so.
-    assert next(e["event"] for e in events if e["event"] != "CompileStarted") == "PassStarted"
+    told = [event for event in events if event["event"] != "CompileStarted"]
+    assert [event["event"] for event in told][:2] == ["RunStarted", "PassStarted"]
+    assert (told[0]["path"], told[0]["passes"]) == (str(tmp_path / "out.zarr"), 1)
+    assert told[1]["resumed"] == 0
     assert events[-1]["event"] == "RunFinished"
     assert len(events[-1]["checksums"]) == 1
 
@@ -228,7 +191,8 @@ def test_demo(cli):
 def test_help(cli):
     code, out, _ = cli("--help")
     assert code == 0
-    for name in ("run", "plan", "apply", "info", "filters", "preview", "schema", "demo"):
+    for name in ("run", "plan", "apply", "verify", "compare", "rerun", "info", "filters",
+                 "preview", "schema", "demo"):  # fmt: skip
         assert name in out
         assert cli(name, "--help")[0] == 0
     assert cli()[0] in (0, 2)
@@ -265,6 +229,16 @@ MISTAKES = [
     (["apply", "cast", "in.zarr", "o.zarr"], "dtype is required"),
     (["info", "nowhere.zarr"], "no such file or folder"),
     (["info", "job.yaml"], "not a Zarr store"),
+    (["verify", "nowhere.zarr"], "no such file or folder"),
+    (["verify", "in.zarr"], "was not written by chunkfilt"),
+    (["verify", "job.yaml", "--repair"], "not a Zarr store"),
+    (["verify", "in.zarr", "--workers", "x"], "--workers"),
+    (["compare", "in.zarr"], "B"),
+    (["compare", "in.zarr", "nowhere.zarr"], "no such file or folder"),
+    (["rerun", "nowhere.zarr"], "no such file or folder"),
+    (["rerun", "in.zarr"], "was not written by chunkfilt"),
+    (["run", "job.yaml", "--log-file", "no/folder/log"], "cannot write the log"),
+    (["run", "job.yaml", "--log-file", "."], "cannot write the log"),
     (["filters", "gausian"], "did you mean 'gaussian'"),
     (["preview", "job.yaml"], "--out"),
     (["preview", "job.yaml", "--out", "no/folder/p.png"], "cannot write"),
@@ -309,9 +283,11 @@ def test_mistakes(mistake, make_job, tmp_path, words, said):
 def test_a_damaged_chunk_is_a_failure_of_the_run(cli, make_job, tmp_path):
     (tmp_path / "in.zarr" / "c" / "0" / "1").write_bytes(b"damage")
     code, _, err = cli("run", make_job(JOB))
-    assert code == 1
-    assert "cannot read" in err.splitlines()[-1]
-    assert "in.zarr" in err.splitlines()[-1]
+    assert code == 3
+    assert "cannot read chunk c/0/1 of " in err.splitlines()[-2]
+    assert "in.zarr" in err.splitlines()[-2]
+    assert err.splitlines()[-1].startswith("to go on:  chunkfilt run ")
+    assert err.splitlines()[-1].endswith("job.yaml --resume")
     code, out, _ = cli("info", "out.zarr")
     assert (code, "UNFINISHED" in out) == (0, True)
 
@@ -401,7 +377,9 @@ def test_signals(slow_job, cli, number, code):
         process.wait()
     assert process.returncode == code
     assert "Traceback" not in err
-    assert "marked unfinished" in err.splitlines()[-1]
+    assert "stopped; what was stored is recorded" in err.splitlines()[-2]
+    assert err.splitlines()[-1].startswith("to go on:  chunkfilt run ")
+    assert err.splitlines()[-1].endswith(f"--set output.path={code}.zarr --resume")
     said, shown, _ = cli("info", out)
     assert said == 0
     assert "UNFINISHED" in shown

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from pydantic_core import PydanticSerializationError
 
-from chunkfilt.engine.graph import Crop, Node, Source, is_image, topological
+from chunkfilt.engine.graph import Crop, Filtered, Node, Source, is_image, topological
 from chunkfilt.filters.filter import Filter
 from chunkfilt.grid import Region
 from chunkfilt.kernels.checksum import format_checksum, image_checksum
@@ -114,7 +114,7 @@ def _described(node: Node, numbers: Mapping[int, str]) -> dict[str, Any]:
         return {**box, "inputs": [numbers[id(node.inputs[0])]]}
     inputs = [numbers[id(one)] if is_image(one) else _plain(one) for one in node.inputs]
     params = _parameters(node.filter, node.params)
-    if any(isinstance(one, np.generic) for one in node.inputs):
+    if isinstance(node, Filtered) and any(isinstance(one, np.generic) for one in node.inputs):
         # As in the recorded job: YAML's numbers have no dtype of their own.
         params["dtype"] = node.spec.dtype.name
     return {

@@ -147,7 +147,7 @@ class PassLedger:
             self._out = self._file.open("a", encoding="utf-8")
         texts = {name: [unit.text() for unit in held] for name, held in units.items()}
         text = json.dumps({"block": index, "units": texts})
-        self._out.write(f"{text[:-1]}{_SUM}{_sum(text)}\"}}\n")
+        self._out.write(f'{text[:-1]}{_SUM}{_sum(text)}"}}\n')
         self._out.flush()
 
     def save_values(self, state: Callable[[], dict[str, Any]], now: bool = False) -> None:

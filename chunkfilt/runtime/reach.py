@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import json
@@ -10,6 +11,7 @@ import socket
 import urllib.parse
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -135,12 +137,15 @@ def written_address(file: Path) -> str:
 
 
 def knock(address: str) -> None:
-    """Connect once and hang up: where nobody listens, dask's own client would try for long.
+    """Greet a scheduler and hang up.
+
+    Where nobody answers, dask's own client would try for long, and for ever where somebody listens
+    who says nothing.
 
     Raises
     ------
     OSError, ValueError
-        If nobody listens at a TCP address.
+        If nobody answers.
     """
     parts = urllib.parse.urlsplit(address if "://" in address else f"tcp://{address}")
     if parts.scheme in ("tcp", "tls"):
@@ -148,3 +153,15 @@ def knock(address: str) -> None:
             message = "an address is written tcp://host:port"
             raise ValueError(message)
         socket.create_connection((parts.hostname, parts.port), timeout=CONNECT).close()
+    # On a thread of its own: a notebook's has a loop that runs already.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, _greet(address)).result()
+
+
+async def _greet(address: str) -> None:
+    from distributed.comm import connect
+    from distributed.security import Security
+
+    given = Security().get_connection_args("client")
+    comm = await asyncio.wait_for(connect(address, timeout=CONNECT, **given), CONNECT + 1)
+    comm.abort()

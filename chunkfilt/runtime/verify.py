@@ -82,37 +82,23 @@ def verify(path: str | os.PathLike[str]) -> Verified:
     """
     place = local_path(path)
     record, folder = root_record(place), run_folder(place)
-    images = _images(place, record, folder)
     if not isinstance(record.get("versions"), dict):
         message = f"{place} was not written by chunkfilt: there is nothing to compare it with"
         raise StorageError(message)
+    images = _images(place)
+    last = next((units for _, _, units in last_records(folder)), images)
+    names = _checksums(record) or last
+    gone = [f"{place / name} is missing" for name in names if name not in images]
+    images = {name: images[name] for name in names if name in images}
     if not any(folder.glob("ledger-[0-9]*.jsonl")) and images:
-        return _by_pixels(place, record, images)
-    stores = {name: OutputArray(image, folder / "staging") for name, image in images.items()}
-    seen = {name: bytearray(len(one.units)) for name, one in stores.items()}
-    sums, problems = dict.fromkeys(stores, 0), []
-    for (_, _, units), wrong in looked_at(last_records(folder), stores):
-        for name, held in units.items():
-            # Each unit counts once, and none that there cannot be.
-            own = [one for one in held if seen[name][one.index : one.index + 1] == b"\0"]
-            for unit in own:
-                seen[name][unit.index] = 1
-            sums[name] = combine_checksums(sums[name], *(unit.checksum for unit in own))
-            problems += [
-                f"{stores[name].name_of(unit.index)} {what}"
-                for word, unit, what in wrong
-                if word == name and unit in own
-            ]
-    for name, marks in seen.items():
-        missing = marks.count(0)
-        if missing:
-            first = stores[name].name_of(marks.index(0))
-            more = f" and {missing - 1} more" if missing > 1 else ""
-            problems.append(f"{first}{more}: no record that it was written")
+        units, sums, problems = _by_pixels(images)
+    else:
+        stores = {name: OutputArray(image, folder / "staging") for name, image in images.items()}
+        units, sums, problems = _by_records(folder, stores)
     return Verified(
         place,
-        sum(len(marks) for marks in seen.values()),
-        (*_finished(record), *problems, *_other_sums(record, sums)),
+        units,
+        (*_finished(record), *gone, *problems, *_other_sums(record, sums)),
         {name: format_checksum(total) for name, total in sums.items()},
     )
 
@@ -201,16 +187,16 @@ def _blocks(image: ZarrImage) -> Blocks:
     return Blocks(image.spec.shape, tuple(block))
 
 
-def _images(place: Path, record: Mapping[str, Any], folder: Path) -> dict[str, ZarrImage]:
-    """Return the arrays of an output by the names that its run gave them."""
+def _images(place: Path) -> dict[str, ZarrImage]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnfinishedWarning)
-        images = {name: open_image(place, name or None) for name in arrays_in(place)}
-    if list(images) == [""]:
-        # An array that is the store itself has a name in its run alone.
-        units = next((units for _, _, units in last_records(folder)), {})
-        return dict(zip(record.get("checksums") or units or [""], images.values(), strict=True))
-    return images
+        return {name: open_image(place, name or None) for name in arrays_in(place)}
+
+
+def _checksums(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the checksums in an output's attributes, by image; none where there are none."""
+    told = record.get("checksums")
+    return told if isinstance(told, dict) else {}
 
 
 def _finished(record: Mapping[str, Any]) -> Iterator[str]:
@@ -220,15 +206,45 @@ def _finished(record: Mapping[str, Any]) -> Iterator[str]:
 
 def _other_sums(record: Mapping[str, Any], sums: Mapping[str, int]) -> Iterator[str]:
     """Yield which images have another checksum than the attributes say."""
-    told = record.get("checksums", {})
+    told = _checksums(record)
     for name, total in sums.items():
         found = format_checksum(total)
         if record.get("finished") and told.get(name) != found:
             yield f"{name or 'the image'}: its checksum is {found}, {told.get(name)} was written"
 
 
-def _by_pixels(place: Path, record: Mapping[str, Any], images: Mapping[str, ZarrImage]) -> Verified:
-    """Verify an output whose ledger is gone: by the pixels themselves."""
+def _by_records(
+    folder: Path, stores: Mapping[str, OutputArray]
+) -> tuple[int, dict[str, int], list[str]]:
+    """Look at the files; return how many units there are, checksums, and what is wrong."""
+    seen = {name: bytearray(len(one.units)) for name, one in stores.items()}
+    sums, found = dict.fromkeys(stores, 0), []
+    records = (
+        (line, index, {name: units[name] for name in stores if name in units})
+        for line, index, units in last_records(folder)
+    )
+    for (_, _, units), wrong in looked_at(records, stores):
+        for name, held in units.items():
+            # Each unit counts once, and none that there cannot be.
+            own = [one for one in held if seen[name][one.index : one.index + 1] == b"\0"]
+            for unit in own:
+                seen[name][unit.index] = 1
+            sums[name] = combine_checksums(sums[name], *(unit.checksum for unit in own))
+            here = (one for one in wrong if one[0] == name and one[1] in own)
+            found += [(name, unit.index, what) for _, unit, what in here]
+    # In the order of the files, whatever order their blocks ended in.
+    problems = [f"{stores[name].name_of(index)} {what}" for name, index, what in sorted(found)]
+    for name, marks in seen.items():
+        missing = marks.count(0)
+        if missing:
+            first = stores[name].name_of(marks.index(0))
+            more = f" and {missing - 1} more" if missing > 1 else ""
+            problems.append(f"{first}{more}: no record that it was written")
+    return sum(map(len, seen.values())), sums, problems
+
+
+def _by_pixels(images: Mapping[str, ZarrImage]) -> tuple[int, dict[str, int], list[str]]:
+    """Read the pixels of an output whose records are gone; return what `_by_records` does."""
     sums, units = {}, 0
     for name, image in images.items():
 
@@ -237,6 +253,4 @@ def _by_pixels(place: Path, record: Mapping[str, Any], images: Mapping[str, Zarr
 
         sums[name] = combine_checksums(*(found for _, found in _each(_blocks(image), total)))
         units += len(Blocks(image.spec.shape, image.unit))
-    problems = (*_finished(record), *_other_sums(record, sums))
-    texts = {name: format_checksum(total) for name, total in sums.items()}
-    return Verified(place, units, problems, texts)
+    return units, sums, []

@@ -85,7 +85,9 @@ def nothing_torn(rig, whole):
         (16, ("--workers", "2")),
         (1500, ("--workers", "2")),
         (7000, ("--workers", "2")),
-        (7000, ("--scheduler", "processes", "--workers", "2")),
+        pytest.param(
+            7000, ("--scheduler", "processes", "--workers", "2"), marks=pytest.mark.faults
+        ),
         *(
             pytest.param(room, ("--workers", "3"), marks=pytest.mark.faults)
             for room in (0, 4, 8, 12, 24, 40, 300, 700, 2500, 3500, 4500, 5500, 8500)

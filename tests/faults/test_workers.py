@@ -14,7 +14,7 @@ LOCAL = ("--scheduler", "distributed", "--workers", "2")
 slow = pytest.mark.faults
 
 
-@pytest.mark.parametrize("do", ["exit", "segv", "kill"])
+@pytest.mark.parametrize("do", [pytest.param("exit", marks=slow), "segv", "kill"])
 @pytest.mark.parametrize("options", [TWO, pytest.param(LOCAL, marks=slow)], ids=lambda o: o[1])
 def test_a_worker_that_dies_once(rig, whole, do, options):
     rig.fault(do=do, times=1)

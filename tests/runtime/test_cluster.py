@@ -1,5 +1,6 @@
 """Dask clusters that lose workers, and schedulers; all on this machine, as processes of its own."""
 
+import asyncio
 import contextlib
 import ctypes
 import json
@@ -219,6 +220,14 @@ def test_addresses_where_nobody_answers(address):
         make_executor("distributed", 1, address=address, memory=1 << 30)
 
 
+def test_an_address_where_somebody_is_silent(monkeypatch):
+    monkeypatch.setattr(reach, "CONNECT", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(InputError, match="no dask scheduler answers"):
+            make_executor("distributed", 1, address=address, memory=1 << 30)
+
+
 @pytest.mark.parametrize("text", [None, "no JSON", "[]", "{}"])
 def test_files_that_tell_no_scheduler(tmp_path, text):
     file = tmp_path / "scheduler.json"
@@ -326,7 +335,11 @@ def test_workers_are_checked(local, tmp_path, mosaic):
 
 
 def test_workers_that_do_not_answer(local, tmp_path, monkeypatch):
-    monkeypatch.setattr(reach, "_TIMEOUT", 0.001)
+    async def never(packages):
+        await asyncio.sleep(600)
+
+    monkeypatch.setattr(reach, "_TIMEOUT", 0.05)
+    monkeypatch.setattr(local.client, "get_versions", never)
     with pytest.raises(InputError, match="do not answer"):
         local.check([], tmp_path)
 

@@ -351,37 +351,6 @@ def held_as(head, table):
     return np.frombuffer(json.dumps(state).encode(), np.uint8)
 
 
-HOSTILE = {
-    "nothing": lambda head: b"",
-    "no archive": lambda head: b"nonsense" * 99,
-    "a pickle": lambda head: pickle.dumps(Bomb()),
-    "pickled text": lambda head: npz(np.array([Bomb()], object)),
-    "pickled part": lambda head: npz(held_as(head, {"array": 0}), np.array([Bomb()], object)),
-    "no JSON": lambda head: npz(np.frombuffer(b"{", np.uint8)),
-    "a list": lambda head: npz(np.frombuffer(b"[]", np.uint8)),
-    "no array": lambda head: npz(held_as(head, {"array": 5})),
-    "a word": lambda head: npz(held_as(head, {"array": "x"})),
-    "unknown": lambda head: npz(held_as(head, {"what": 5})),
-    "no archive's array": lambda head: zipped({"arr_0.npy": b"\x93NUMPY nonsense"}),
-    "other names": lambda head: zipped({"other.npy": b""}),
-    "truncated": lambda head: npz(held_as(head, {"array": 0}), np.arange(9))[:-99],
-    "deep": lambda head: npz(held_as(head, json.loads("[" * 900 + "]" * 900))),
-    "no tables": lambda head: text({"head": head, "upcoming": 1}),
-    "too many tables": lambda head: text({"head": head, "upcoming": 1, "tables": [[], []]}),
-    "tables that are none": lambda head: text({"head": head, "upcoming": 1, "tables": [[3]]}),
-    "no number": lambda head: text({"head": head, "upcoming": "1", "tables": [[]]}),
-    "too far": lambda head: text({"head": head, "upcoming": 5, "tables": [[]]}),
-    "another pass": lambda head: text({"head": {}, "upcoming": 1, "tables": [[]]}),
-    **{
-        name: lambda head, name=name: npz(held_as(head, {"tuple": ["touch x"], "type": name}))
-        for name in (
-            "os:system", "builtins:tuple", "builtins:print", "nowhere:Pair", "subprocess:Popen",
-            ":", "", "builtins:eval", "collections:namedtuple", "antigravity:x",
-        )
-    },
-}  # fmt: skip
-
-
 def text(state):
     return npz(np.frombuffer(json.dumps({"map": state}).encode(), np.uint8))
 
@@ -392,6 +361,32 @@ def zipped(parts):
         for name, content in parts.items():
             archive.writestr(name, content)
     return out.getvalue()
+
+
+HOSTILE = {
+    "nothing": lambda head: b"",
+    "no archive": lambda head: b"nonsense" * 99,
+    "a pickle": lambda head: pickle.dumps(Bomb()),
+    "pickled text": lambda head: npz(np.array([Bomb()], object)),
+    "pickled part": lambda head: npz(held_as(head, {"array": 0}), np.array([Bomb()], object)),
+    "no JSON": lambda head: npz(np.frombuffer(b"{", np.uint8)),
+    "a word": lambda head: npz(held_as(head, {"array": "x"})),
+    "unknown": lambda head: npz(held_as(head, {"what": 5})),
+    "no archive's array": lambda head: zipped({"arr_0.npy": b"\x93NUMPY nonsense"}),
+    "truncated": lambda head: npz(held_as(head, {"array": 0}), np.arange(9))[:-99],
+    "no tables": lambda head: text({"head": head, "upcoming": 1}),
+    "too many tables": lambda head: text({"head": head, "upcoming": 1, "tables": [[], []]}),
+    "tables that are none": lambda head: text({"head": head, "upcoming": 1, "tables": [[3]]}),
+    "no number": lambda head: text({"head": head, "upcoming": "1", "tables": [[]]}),
+    "too far": lambda head: text({"head": head, "upcoming": 5, "tables": [[]]}),
+    **{
+        name: lambda head, name=name: npz(held_as(head, {"tuple": ["touch x"], "type": name}))
+        for name in (
+            "os:system", "builtins:tuple", "builtins:print", "nowhere:Pair", "subprocess:Popen",
+            ":", "", "builtins:eval", "collections:namedtuple", "antigravity:x",
+        )
+    },
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", HOSTILE)
