@@ -70,6 +70,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, help="keeps the images for the next time")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
+    parser.add_argument("--in-memory", action="store_true", help="filters: leave the stores out")
     parser.add_argument("--small", action="store_true", help="tiny images: times mean nothing")
     options = parser.parse_args()
     for name, value in (SMALL if options.small else DEFAULTS)[options.what].items():

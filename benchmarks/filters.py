@@ -44,7 +44,8 @@ def main(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], str
         say(f"{name}: one thread")
         asked = {"base": str(base), "name": name, "size": options.size, "rounds": options.rounds}
         in_memory += measure(child("filter_runs.measure_filter", **asked), options.limit).told
-        from_store.append(runner.compare(name))
+        if not options.in_memory:
+            from_store.append(runner.compare(name))
     return {"filters": in_memory, "stored": from_store}, markdown(in_memory, from_store)
 
 
@@ -145,6 +146,13 @@ def markdown(in_memory: Sequence[Row], from_store: Sequence[Row]) -> str:
     """Return both tables, each with what is below its target."""
     below = sorted((row for row in in_memory if _part(row) < 1), key=_part)
     lost = sorted((row for row in from_store if _gain(row) < AT_LEAST), key=_gain)
+    stores = (
+        "\nFrom store to store: chunkfilt beside the reference in `dask.array.map_overlap`, each "
+        "in a process of its own that has filtered a small image before; CPU: how many times less "
+        "chunkfilt takes; peak: resident, of the process.\n\n"
+        f"{_store_table(from_store)}\n"
+        f"{_said(len(from_store), [_lost(row) for row in lost])}"
+    )
     return (
         "One thread, arrays in memory, medians of all rounds; how many times as fast as the "
         "reference, and as OpenCV, chunkfilt is, in Mpx/s of images of 2048 x 2048 (smaller for "
@@ -152,13 +160,8 @@ def markdown(in_memory: Sequence[Row], from_store: Sequence[Row]) -> str:
         "largest value. Planning, which comes once for an image, is not in Mpx/s but has a "
         "column; in brackets the ratio with it.\n\n"
         f"{_thread_table(in_memory)}\n"
-        f"{_said(len(in_memory), [_missed(row) for row in below])}\n"
-        "From store to store: chunkfilt beside the reference in `dask.array.map_overlap`, each "
-        "in a process of its own that has filtered a small image before; CPU: how many times less "
-        "chunkfilt takes; peak: resident, of the process.\n\n"
-        f"{_store_table(from_store)}\n"
-        f"{_said(len(from_store), [_lost(row) for row in lost])}"
-    )
+        f"{_said(len(in_memory), [_missed(row) for row in below])}"
+    ) + (stores if from_store else "")
 
 
 def _case(row: Row) -> Case:

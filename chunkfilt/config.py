@@ -181,8 +181,9 @@ class Job:
         try:
             return RunOptions(**self.run.model_dump())
         except InputError as error:
-            # Each part is right by itself; it is the address that does not go with the rest.
-            raise self.document.error(str(error), "run", "address") from None
+            # Each part is right by itself; it is where the scheduler is that does not go with them.
+            place = "scheduler_file" if self.run.address is None else "address"
+            raise self.document.error(str(error), "run", place) from None
 
     def _output_options(self) -> OutputOptions:
         part = self.output
@@ -242,15 +243,15 @@ def check_job(document: Document, folder: Path) -> Job:
     run = {} if data.get("run") is None else data["run"]
     with paths_from(folder):
         checked = [_step(one, number, document) for number, one in enumerate(steps)]
-    return Job(
-        document,
-        _part(InputPart, short["input"], document, "input"),
-        _images(data.get("images"), document),
-        checked,
-        _part(OutputPart, short["output"], document, "output"),
-        _part(RunPart, run, document, "run"),
-        folder,
-    )
+        return Job(
+            document,
+            _part(InputPart, short["input"], document, "input"),
+            _images(data.get("images"), document),
+            checked,
+            _part(OutputPart, short["output"], document, "output"),
+            _part(RunPart, run, document, "run"),
+            folder,
+        )
 
 
 def _images(written: Any, document: Document) -> dict[str, InputPart]:

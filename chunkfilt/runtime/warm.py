@@ -43,9 +43,7 @@ def load_kernels(outputs: Mapping[str, ImageNode | Value]) -> None:
     if any(callable(given) for one in bound for given in one.params.values()):
         return
     blank: dict[Node, Node] = {
-        node: Source(node.spec, _Blank(node.spec))
-        for node in order
-        if isinstance(node, Source)
+        node: Source(node.spec, _Blank(node.spec)) for node in order if isinstance(node, Source)
     }
     swap = substitute(outputs.values(), blank)
     nodes: dict[str, Any] = {name: swap.get(node, node) for name, node in outputs.items()}
