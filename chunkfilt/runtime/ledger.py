@@ -35,7 +35,7 @@ Record = tuple[str, int, Units]
 Problem = tuple[str, Unit, str]
 # Records whose files are looked at together, and how often values are written down: seconds, and
 # how many times longer than the writing takes.
-_AT_ONCE, _EVERY, _RARELY = 256, 2.0, 20.0
+_AT_ONCE, _EVERY, _RARELY = 256, 0.5, 20.0
 # Every record ends with the CRC-32C of what stands before it.
 _SUM = ', "crc": "'
 

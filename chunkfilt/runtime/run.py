@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -180,11 +182,13 @@ def run(
         told = _Told(report)
         told(_started(path, plan, executor))
         try:
-            arrays = _arrays(place, layouts, group, record)
+            # Of this session alone: writers of one that was killed find theirs gone.
+            staging = folder / "staging" / secrets.token_hex(4)
+            arrays = _arrays(place, layouts, group, record, staging)
             record.begin(options, executor.workers)
             steps = plan.steps if plan.blocks else ()
             found, checksums = run_passes(
-                steps, arrays, executor, told, keep=_keeper(folder), ledger=folder
+                steps, arrays, executor, told, keep=_keeper(folder, staging), ledger=folder
             )
             texts = {name: format_checksum(checksums.get(name, 0)) for name in layouts}
             kept = _store_values(place, outputs, found)
@@ -196,7 +200,7 @@ def run(
                 raise
             raise _stopped(error, place) from error
         finally:
-            shutil.rmtree(folder / "staging", ignore_errors=True)
+            _revoke(folder)
     told(RunFinished(str(path), seconds, texts, planned_memory=plan.peak, **told.counts))
     resumed = told.counts["resumed"]
     return RunResult(place, plan, texts, seconds, kept.get("values", {}), resumed)
@@ -269,12 +273,16 @@ def _planned(
 
 
 def _arrays(
-    place: Path, layouts: Mapping[str, ArrayLayout], group: bool, record: RunRecord
+    place: Path,
+    layouts: Mapping[str, ArrayLayout],
+    group: bool,
+    record: RunRecord,
+    staging: Path,
 ) -> dict[str, OutputArray]:
     """Return the arrays to write: made anew, or those of the run that is resumed."""
-    staging = run_folder(place) / "staging"
-    shutil.rmtree(staging, ignore_errors=True)
-    if record.resumes and any(run_folder(place).glob("*-[0-9]*.*")):
+    folder = run_folder(place)
+    _revoke(folder)
+    if record.resumes and any(folder.glob("*-[0-9]*.*")):
         return open_output(place, layouts, group=group, staging=staging)
     remove_output(place)
     record.write()
@@ -282,19 +290,27 @@ def _arrays(
     return create_output(place, layouts, group=group, attributes=attributes, staging=staging)
 
 
-def _keeper(folder: Path) -> Keep:
+def _revoke(folder: Path) -> None:
+    """Take the stages from all writers, in one step: those that are late change nothing more."""
+    gone = folder / f"removed-{secrets.token_hex(4)}"
+    with contextlib.suppress(FileNotFoundError):
+        (folder / "staging").rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def _keeper(folder: Path, staging: Path) -> Keep:
     """Return what makes intermediates: uncompressed arrays in the run's folder."""
 
     def keep(name: str, node: ImageNode, strip: Sequence[int]) -> OutputArray:
         place = folder / "intermediate" / f"{name}.zarr"
         layouts = {"": ArrayLayout(node.spec, kept_chunks(node.spec, strip), None, None)}
-        staging = folder / "staging" / name
+        own = staging / name
         try:
-            return open_output(place, layouts, group=False, staging=staging)[""]
+            return open_output(place, layouts, group=False, staging=own)[""]
         except StorageError:
             # None there, or one of other strips: its blocks are no longer borne out.
             shutil.rmtree(place, ignore_errors=True)
-            made = create_output(place, layouts, group=False, attributes={}, staging=staging)
+            made = create_output(place, layouts, group=False, attributes={}, staging=own)
             return made[""]
 
     return keep

@@ -8,6 +8,7 @@ and two that write the same unit at once replace a file by an equal one.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -147,7 +148,7 @@ class OutputArray:
         try:
             folder, array = self._stage()
             array[region.slices] = data
-            files = [self._settle(folder, self._key(number)) for number in numbers]
+            files = [self._settle(folder, number, region, data) for number in numbers]
         except BaseException as error:
             self._unstage()
             reason = _system_error(error)
@@ -199,14 +200,23 @@ class OutputArray:
         return held[key]
 
     def _new_stage(self) -> tuple[Path, Any]:
-        self.staging.mkdir(parents=True, exist_ok=True)
+        # Whoever creates or opens the output makes `staging`, and removes it: where it is gone,
+        # so is the run that this writer belonged to, and nothing of its is to appear any more.
         host = re.sub(r"[^\w.-]", "_", socket.gethostname())[:64]
         # Containers may share a host's name and number their processes alike: hence a random end.
         name = f"{host}-{os.getpid()}-{threading.get_ident()}-"
         folder = Path(tempfile.mkdtemp(prefix=name, dir=self.staging))
         shutil.copyfile(Path(self.image.path) / "zarr.json", folder / "zarr.json")
-        with pipeline():
+        # The chunks of a shard follow each other as they are done: on one thread, in order.
+        threads = {} if self.image.shards is None else {"threading.max_workers": 1}
+        with pipeline(), zarr.config.set(threads):
             return folder, zarr.open_array(str(folder), mode="r+")
+
+    def _is_empty(self, number: int, region: Region, data: np.ndarray) -> bool:
+        """Return whether a unit holds nothing but fill values."""
+        pixels = data[self.region_of(number).shift(tuple(-a for a in region.start)).slices]
+        fill = self.image.spec.nodata or 0
+        return bool(np.all(np.isnan(pixels) if np.isnan(fill) else pixels == fill))
 
     def _unstage(self) -> None:
         """Drop what this thread has staged, half written as it may be."""
@@ -214,14 +224,24 @@ class OutputArray:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _settle(self, folder: Path, key: str) -> tuple[int, int] | None:
+    def _settle(
+        self, folder: Path, number: int, region: Region, data: np.ndarray
+    ) -> tuple[int, int] | None:
         """Move a unit's file from the stage to its place and return its sums; clear the place
         where there is none: nothing but fill values."""
+        key = self._key(number)
         staged, place = f"{folder}/{key}", f"{self.image.path}/{key}"
         try:
             sums = _sums(staged)
         except FileNotFoundError:
-            Path(place).unlink(missing_ok=True)
+            # None was made, or the stage is gone, and with it the right to change the output:
+            # hence what is in the place is moved there, too, rather than removed.
+            if not self._is_empty(number, region, data):
+                raise
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(place, f"{folder}/emptied")
+            if os.path.lexists(place):
+                raise
             return None
         try:
             os.replace(staged, place)

@@ -328,6 +328,7 @@ def _output_array(place: Path, layout: ArrayLayout, array: Any, staging: Path) -
     own = staging / hashlib.sha256(os.fsencode(place)).hexdigest()[:16]
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(own)
+    own.mkdir(parents=True)
     return OutputArray(image, own)
 
 

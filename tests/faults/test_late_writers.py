@@ -57,9 +57,7 @@ for turn in range(8):
 SHARDS = ("--set", "output.chunks=[64, 64]", "--set", "output.shards=[256, 512]")
 
 
-@pytest.mark.parametrize(
-    "options", [(), pytest.param(SHARDS, marks=pytest.mark.xfail)], ids=["chunks", "shards"]
-)
+@pytest.mark.parametrize("options", [(), SHARDS], ids=["chunks", "shards"])
 def test_the_same_block_twice_at_once(rig, whole, options):
     words = ("run", "job.yaml", "--allow-code", "--workers", "2", *options)
     rig.script(_TWICE, *words)
@@ -101,7 +99,6 @@ def written(tmp_path, make_store, make_pixels, monkeypatch):
     return out, given[0], make
 
 
-@pytest.mark.xfail(strict=True, reason="a writer makes its stage anew, whoever removed it")
 @pytest.mark.parametrize("moment", ["before it stages", "before it settles"])
 def test_a_writer_of_a_run_that_is_over_changes_nothing(written, monkeypatch, moment):
     out, store, make = written
