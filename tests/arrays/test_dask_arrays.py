@@ -438,6 +438,7 @@ def test_distributed():
             threads_per_worker=1,
             processes=False,
             protocol="tcp://",
+            dashboard_address="127.0.0.1:0",
             host="127.0.0.1",
             dashboard_address=None,
         ) as cluster,

@@ -69,7 +69,7 @@ def test_some_go_by_fourier_transforms(stores):
 
 
 def results(folder, target, cut, chunks, scheduler, workers):
-    options = {"scheduler": scheduler, "workers": workers, "chunks": chunks, "memory": "1 GiB"}
+    options = {"scheduler": scheduler, "workers": workers, "chunks": chunks}
     found = cf.save(everything(folder, cut), target, progress=False, **options)
     tables = sorted((target / "tables").glob("*")) if (target / "tables").exists() else []
     texts = {one.name: one.read_text() for one in tables}
