@@ -440,7 +440,6 @@ def test_distributed():
             protocol="tcp://",
             dashboard_address="127.0.0.1:0",
             host="127.0.0.1",
-            dashboard_address=None,
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
