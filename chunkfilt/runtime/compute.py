@@ -25,8 +25,8 @@ __all__ = ["compute", "plan_in_memory", "results_of", "values_of"]
 
 # Pixels of an image in memory that is cut into blocks without much thought, and of a block.
 _SOON_DONE, _LEAST_BLOCK = 1 << 24, 1 << 18
-# Pixels of a strip of one; its rows at least, and how many times the halo those must be.
-_STRIP, _LEAST_ROWS, _HALOS = 1 << 19, 64, 2
+# Bytes of a strip of one; its rows at least, and how many times the halo those must be.
+_STRIP, _LEAST_ROWS, _HALOS = 4 << 20, 64, 2
 
 
 def compute(
@@ -122,7 +122,8 @@ def _strip(
     nodes = [node for node in topological(outputs.values()) if isinstance(node, Filtered)]
     halo = max((sum(map(sum, node.halo)) for node in nodes), default=0)
     strip = list(block)
-    rows = _STRIP // (math.prod(block) // block[axis])
+    widest = max((node.spec.dtype.itemsize for node in nodes), default=1)
+    rows = _STRIP // (math.prod(block) // block[axis] * widest)
     strip[axis] = min(block[axis], max(rows, _LEAST_ROWS, _HALOS * halo))
     return strip
 
