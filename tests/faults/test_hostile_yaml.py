@@ -143,7 +143,7 @@ def swap_filter(draw, raw):
     return raw.replace(b"steps:\n", f"steps:\n  - {name}: {{{param}: {value}}}\n".encode(), 1)
 
 
-@settings(max_examples=2000, deadline=None, derandomize=True)
+@settings(max_examples=1000, deadline=None, derandomize=True)
 @given(raw=mutated())
 def test_a_mutated_job_is_built_or_refused(folder, raw):
     build(folder, raw)

@@ -113,7 +113,7 @@ def test_killed_at_random_on_a_cluster(long, tmp_path):
         killed_often(long, rig, [cluster.options], 12, seed=1, longest=6.0)
 
 
-@pytest.mark.parametrize("first", ["threads", "processes"])
+@pytest.mark.parametrize("first", ["threads", pytest.param("processes", marks=pytest.mark.faults)])
 def test_killed_and_resumed_with_other_workers(rig, whole, first):
     rig.fault(pause=0.01)
     for number, options in ((1, LOCAL[first][0]), (3, LOCAL[first][1])):

@@ -60,7 +60,7 @@ def test_between_blocks(rig, whole, number, options):
     ("number", "do", "scheduler"),
     [
         (signal.SIGINT, "sleep", "threads"),
-        (signal.SIGTERM, "hold", "threads"),
+        pytest.param(signal.SIGTERM, "hold", "threads", marks=pytest.mark.faults),
         (signal.SIGINT, "sleep", "serial"),
         (signal.SIGTERM, "sleep", "processes"),
         pytest.param(signal.SIGTERM, "sleep", "distributed", marks=pytest.mark.faults),

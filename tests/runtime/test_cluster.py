@@ -237,6 +237,7 @@ def test_files_that_tell_no_scheduler(tmp_path, text):
         make_executor("distributed", 1, scheduler_file=file, memory=1 << 30)
 
 
+@pytest.mark.faults  # dask's own time to reconnect
 def test_a_scheduler_named_by_its_file_and_one_that_is_gone(machines, monkeypatch):
     machines.add(2)
     made = make_executor("distributed", 1, scheduler_file=str(machines.file), memory=0)
