@@ -285,6 +285,13 @@ def make_filter(
     register: bool,
     axes: bool = True,
 ) -> Filter:
+    """Return the filter that a function declares; `declare.py` has the decorators.
+
+    Raises
+    ------
+    InputError
+        If it is to be registered under a name that another function has.
+    """
     signature = inspect.signature(function, eval_str=True)
     inputs: list[str] = []
     required = 0

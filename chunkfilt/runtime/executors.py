@@ -6,7 +6,6 @@ blocks keeps a small client and a small scheduler.  Tasks share nothing.
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from chunkfilt.errors import InputError
+from chunkfilt.runtime.machine import available_cores
 from chunkfilt.runtime.outcome import PATIENCE, Failed, Task, attempt
 from chunkfilt.runtime.stopping import Stop
 
@@ -23,7 +23,6 @@ __all__ = [
     "Executor",
     "Failed",
     "LocalExecutor",
-    "available_cores",
     "make_executor",
 ]
 
@@ -137,13 +136,6 @@ def _thread(
     thread = threading.Thread(target=work, name="chunkfilt", daemon=True)
     thread.start()
     return thread
-
-
-def available_cores() -> int:
-    """Return the number of cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def make_executor(

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chunkfilt.errors import InputError
-from chunkfilt.runtime.executors import SCHEDULERS, Executor, available_cores, make_executor
-from chunkfilt.runtime.machine import process_memory
+from chunkfilt.runtime.executors import SCHEDULERS, Executor, make_executor
+from chunkfilt.runtime.machine import available_cores, process_memory
 
 __all__ = ["RunOptions", "open_executor"]
 

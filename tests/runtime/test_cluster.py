@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ctypes
 import json
 import os
 import re
@@ -19,6 +18,7 @@ from chunkfilt.errors import InputError, RunError, StoppedError
 from chunkfilt.runtime import cluster, reach
 from chunkfilt.runtime.cluster import Distributed
 from chunkfilt.runtime.executors import Failed, make_executor
+from tests.endings import crashed, exited, killed
 
 pytest.importorskip("distributed")
 
@@ -91,18 +91,6 @@ def once(mark, ending):
         return index
 
     return task
-
-
-def killed():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def crashed():
-    ctypes.string_at(0)
-
-
-def exited():
-    os._exit(3)
 
 
 @pytest.mark.parametrize("ending", [killed, crashed, exited])

@@ -1,6 +1,5 @@
 """Worker processes: they may end in any way, and the run goes on."""
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -14,6 +13,7 @@ import pytest
 from chunkfilt.errors import RunError, StoppedError
 from chunkfilt.runtime import processes
 from chunkfilt.runtime.executors import Failed, make_executor
+from tests.endings import crashed, exited, killed
 
 
 @pytest.fixture
@@ -34,18 +34,6 @@ def once(folder, ending, index):
         return given, os.getpid()
 
     return task
-
-
-def killed():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def crashed():
-    ctypes.string_at(0)
-
-
-def exited():
-    os._exit(3)
 
 
 ENDINGS = [killed, crashed, exited]

@@ -10,43 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from zarr.codecs import BloscCodec, ZstdCodec
+from zarr.codecs import ZstdCodec
 
-from chunkfilt.grid import Blocks, ImageSpec, Region
+from chunkfilt.grid import Blocks, Region
 from chunkfilt.kernels.checksum import combine_checksums, image_checksum
 from chunkfilt.storage.units import Unit
-from chunkfilt.storage.zarr_output import ArrayLayout, create_output
-
-LZ4 = BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle")
-
-
-def layout(shape, chunks, shards=None, dtype="uint16", compressor=None, nodata=None):
-    axes = "tczyx"[-len(shape) :]
-    spec = ImageSpec(shape, np.dtype(dtype), tuple(axes), tuple(range(len(shape))), (), nodata)
-    return ArrayLayout(spec, chunks, shards, compressor)
-
-
-def make(folder, *args, **options):
-    """Create an output of one array; its files are staged beside it."""
-    one = {"": layout(*args, **options)}
-    path, staging = folder / "out.zarr", folder / "out.zarr.run" / "staging"
-    return create_output(path, one, group=False, attributes={}, staging=staging)[""]
-
-
-def write_all(output, data):
-    return output.write(Region.whole(data.shape), data)
-
-
-def stored(output):
-    return zarr.open_array(output.image.path, mode="r")[...]
-
-
-def files_of(output):
-    root = Path(output.image.path) / "c"
-    return sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
+from tests.outputs import LZ4, files_of, make, stored, write_all
 
 
 def staged_files(output):

@@ -10,35 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from zarr.codecs import BloscCodec
 
 from chunkfilt.errors import RunError
-from chunkfilt.grid import Blocks, ImageSpec, Region
-from chunkfilt.storage.zarr_output import ArrayLayout, create_output
-
-LZ4 = BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle")
-
-
-def make(folder, shape, chunks, shards=None, dtype="uint16", compressor=None):
-    """Create an output of one array; its files are staged beside it."""
-    spec = ImageSpec(shape, np.dtype(dtype), ("y", "x"), (0, 1))
-    one = {"": ArrayLayout(spec, chunks, shards, compressor)}
-    path, staging = folder / "out.zarr", folder / "out.zarr.run" / "staging"
-    return create_output(path, one, group=False, attributes={}, staging=staging)[""]
-
-
-def write_all(output, data):
-    return output.write(Region.whole(data.shape), data)
-
-
-def stored(output):
-    return zarr.open_array(output.image.path, mode="r")[...]
-
-
-def files_of(output):
-    root = Path(output.image.path) / "c"
-    return sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
-
+from chunkfilt.grid import Blocks
+from tests.outputs import LZ4, files_of, make, stored, write_all
 
 KILLED = """
 import pickle, sys
