@@ -106,7 +106,7 @@ def plan(
 def apply(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="FILTER", help="See `chunkfilt filters`.")],
-    source: Annotated[str, typer.Argument(metavar="IN", help="The input, a Zarr store.")],
+    source: Annotated[str, typer.Argument(metavar="IN", help="The input: Zarr or TIFF.")],
     target: Annotated[str, typer.Argument(metavar="OUT", help="The output, a Zarr store.")],
     memory: Memory = None,
     workers: Workers = None,
@@ -164,7 +164,7 @@ def filters(
 
 @app.command()
 def preview(
-    path: Annotated[Path, typer.Argument(metavar="JOB.yaml|PATH", help="A job or a Zarr store.")],
+    path: Annotated[Path, typer.Argument(metavar="JOB.yaml|PATH", help="A job or an image.")],
     out: Annotated[Path, typer.Option(help="The PNG file to write.")],
     array: Annotated[str | None, typer.Option(help="The array or saved step to show.")] = None,
     region: Annotated[
@@ -180,7 +180,7 @@ def preview(
     permit(allow_code, path.parent)
     from chunkfilt.arrays import api
     from chunkfilt.arrays.job import picture_of
-    from chunkfilt.storage.zarr_store import local_path
+    from chunkfilt.storage.paths import local_path
 
     local_path(out, "--out")
     if path.suffix in (".yaml", ".yml"):

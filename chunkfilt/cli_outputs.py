@@ -83,7 +83,7 @@ def compare(
 def rerun(
     path: Output,
     out: Annotated[
-        Path | None, typer.Option(help="Keep what is computed here; default: checksums only.")
+        Path | None, typer.Option(help="Keep what is computed here; default: nothing is kept.")
     ] = None,
     scheduler: Scheduler = None,
     workers: Workers = None,
@@ -91,7 +91,7 @@ def rerun(
     allow_code: AllowCode = False,
     log_file: LogFile = None,
 ) -> None:
-    """Compute an output once more, from its own record, and compare the checksums."""
+    """Compute an output once more, from its own record, and compare checksums and values."""
     permit(allow_code, Path(path).absolute().parent)
     from chunkfilt.arrays import checking
 
@@ -102,15 +102,16 @@ def rerun(
     for name, (held, now) in found.results.items():
         print(f"{name or 'image'}: {held}, again {now}: {'equal' if held == now else 'DIFFERENT'}")
     if not found.equal:
-        message = f"{path}: computing it once more gave other pixels"
+        message = f"{path}: computing it once more gave other results"
         raise VerifyError(message)
 
 
 def info(
-    path: Annotated[str, typer.Argument(help="A Zarr store.")], as_json: AsJson = False
+    path: Annotated[str, typer.Argument(help="A Zarr store or a TIFF file.")],
+    as_json: AsJson = False,
 ) -> None:
     """Show what a store holds: shape, axes, chunks, and the run that wrote it."""
-    from chunkfilt.storage.zarr_store import arrays_in, open_image, root_record
+    from chunkfilt.storage.images import arrays_in, open_image, root_record
     from chunkfilt.words import format_bytes
 
     found: list[dict[str, Any]] = []
@@ -130,7 +131,7 @@ def info(
                 "chunks": list(image.chunks),
                 "shards": list(image.shards) if image.shards else None,
                 "compressor": image.compressor_name,
-                "zarr_format": image.zarr_format,
+                "format": image.format_name,
             }
         )
     record = root_record(path)
@@ -142,7 +143,7 @@ def info(
         print(f"{one['array']}: {size}, {one['dtype']}, {format_bytes(one['bytes'])}")
         cut = " x ".join(map(str, one["chunks"]))
         shards = " x ".join(map(str, one["shards"])) if one["shards"] else "none"
-        print(f"  chunks {cut}, shards {shards}, {one['compressor']}, Zarr v{one['zarr_format']}")
+        print(f"  chunks {cut}, shards {shards}, {one['compressor']}, {one['format']}")
     if isinstance(record.get("versions"), dict) and "chunkfilt" in record["versions"]:
         from chunkfilt.arrays.checking import origin
 

@@ -26,10 +26,11 @@ from chunkfilt.filters.params import paths_from, problem
 from chunkfilt.runtime.executors import SCHEDULERS
 from chunkfilt.runtime.layout import OutputOptions
 from chunkfilt.runtime.options import RunOptions
+from chunkfilt.storage.images import open_image
+from chunkfilt.storage.paths import refuse_url
 from chunkfilt.storage.zarr_output import (
     make_compressor,
 )
-from chunkfilt.storage.zarr_store import open_image, refuse_url
 from chunkfilt.words import shown
 
 __all__ = ["Built", "Job", "load_job"]

@@ -21,7 +21,9 @@ from chunkfilt.engine.graph import Crop, ImageNode, Source, Value, is_image
 from chunkfilt.errors import InputError
 from chunkfilt.filters.filter import Filter, registered
 from chunkfilt.filters.params import plain
-from chunkfilt.storage.zarr_store import ZarrImage, near_path, open_image
+from chunkfilt.storage.images import open_image
+from chunkfilt.storage.paths import near_path
+from chunkfilt.storage.stored import StoredImage
 
 __all__ = ["dump_job", "job_schema", "to_document"]
 
@@ -49,7 +51,7 @@ def to_document(
                 raise InputError(str(error)) from None
         _collect(node, order)
     sources = [node for node in order.values() if isinstance(node, Source)]
-    if not all(isinstance(node.reader, ZarrImage) for node in sources):
+    if not all(isinstance(node.reader, StoredImage) for node in sources):
         message = "a YAML job reads stored images; this graph has images in memory: save them first"
         raise InputError(message)
     names = _source_names(sources, outputs)
@@ -129,7 +131,8 @@ def _source_names(sources: Sequence[Source], taken: Mapping[str, Any]) -> dict[i
     names: dict[int, str] = {}
     for one in sources:
         path = Path(getattr(one.reader, "path", ""))
-        key = (path, one.spec, getattr(one.reader, "missing", None))
+        more = (getattr(one.reader, name, None) for name in ("within", "missing"))
+        key = (path, one.spec, *more)
         if key not in held:
             word = re.sub(r"\W", "_", path.stem).strip("_") or "image"
             held[key] = free_name(word, dict.fromkeys([*taken, *held.values()])) if held else SOURCE
@@ -242,10 +245,11 @@ def _written(node: Any) -> tuple[Any, str]:
 
 def _input_document(source: Source, relative_to: Path | None) -> Any:
     reader = source.reader
-    assert isinstance(reader, ZarrImage)
+    assert isinstance(reader, StoredImage)
     path = reader.path if relative_to is None else near_path(reader.path, relative_to)
-    plain = open_image(reader.path).spec
-    more = {} if reader.missing == "fill" else {"missing": reader.missing}
+    plain = open_image(reader.path, reader.within).spec
+    more = {} if reader.within is None else {"array": reader.within}
+    more |= {} if reader.missing == "fill" else {"missing": reader.missing}
     if plain == source.spec:
         return {"path": path, **more} if more else path
     names = source.spec.axes

@@ -49,7 +49,7 @@ def _creating(
     """Replace what an earlier call left, give an array to fill, then mark it complete."""
     import zarr
 
-    from chunkfilt.storage.zarr_store import local_path
+    from chunkfilt.storage.paths import local_path
 
     if min(shape) < 1 or min(chunks) < 1:
         raise ParameterError(f"shape and chunks must be at least 1, got {shape} and {chunks}")
@@ -288,7 +288,7 @@ def make_demo(
     ParameterError, StorageError
         If the shape is empty, or something else stands at one of the paths.
     """
-    from chunkfilt.storage.zarr_store import local_path
+    from chunkfilt.storage.paths import local_path
 
     place = local_path(folder, "the demo's folder")
     try:

@@ -12,7 +12,8 @@ import pytest
 import zarr
 
 from chunkfilt.cli import main
-from chunkfilt.storage.zarr_store import ZarrImage
+from chunkfilt.demo import make_demo
+from chunkfilt.storage.stored import StoredImage
 
 
 def write_store(path, array, *, chunks=None, dims=None, **options):
@@ -58,6 +59,12 @@ def mosaic(tmp_path):
     return write_store(tmp_path / "in.zarr", pixels_of((40, 50)), chunks=(16, 16), dims="yx")
 
 
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory):
+    """The demo's data in full, which takes some seconds to make: to be copied, never changed."""
+    return make_demo(tmp_path_factory.mktemp("demo"))["mosaic"].parent
+
+
 @pytest.fixture
 def make_job(tmp_path):
     """Write a YAML job and return its path."""
@@ -73,14 +80,14 @@ def make_job(tmp_path):
 @pytest.fixture
 def reads(monkeypatch):
     """Every region that is read from a stored image, in a list."""
-    held, lock, real = [], threading.Lock(), ZarrImage.read
+    held, lock, real = [], threading.Lock(), StoredImage.read
 
     def read(self, region):
         with lock:
             held.append(region)
         return real(self, region)
 
-    monkeypatch.setattr(ZarrImage, "read", read)
+    monkeypatch.setattr(StoredImage, "read", read)
     return held
 
 

@@ -21,6 +21,16 @@ steps:
 output: {path: out.zarr, save: [top, equalize_hist, statistics], chunks: [8, 8]}
 run: {workers: 2}
 """
+TABLE = """
+version: 1
+input: in.zarr
+steps:
+  - maximum: {size: 3}
+    name: top
+  - histogram: {nbins: 9000, range: [0, 65536]}
+    input: source
+output: {path: out.zarr, save: [top, histogram], chunks: [8, 8]}
+"""
 FAULTY = """
 version: 1
 input: in.zarr
@@ -167,6 +177,29 @@ def test_verify_repairs(cli, out, tmp_path):
     assert "input: files was" in err
 
 
+def test_a_table_is_verified_repaired_and_computed_once_more(cli, make_job, tmp_path):
+    assert cli("run", make_job(TABLE))[0] == 0
+    out = tmp_path / "out.zarr"
+    whole, file = files_of(out), out / "tables" / "histogram.csv"
+    assert cli("verify", out)[1] == f"{out}: 36 files are as they were written\n"
+    assert '  histogram: {"file": "tables/histogram.csv", "bytes": ' in cli("info", out)[1]
+    file.write_bytes(file.read_bytes()[:-2])
+    code, _, err = cli("verify", out)
+    assert code == 4
+    size = len(whole["tables/histogram.csv"])
+    assert err == f"chunkfilt: {out}: 1 problem:\n  {file} is {size - 2} bytes instead of {size}\n"
+    code, _, err = cli("verify", out, "--repair")
+    assert code == 0
+    assert f"chunkfilt: repairing: {file} is " in err
+    assert files_of(out) == whole
+    code, said, _ = cli("rerun", out)
+    assert code == 0
+    assert said.splitlines()[1].startswith('histogram: {"file": "tables/histogram.csv", ')
+    held = zarr.open_array(str(tmp_path / "in.zarr"), mode="r+")
+    held[0:2, 0:2] = 65535
+    assert cli("rerun", out)[1].count("DIFFERENT") == 2
+
+
 def test_without_its_run_an_output_is_verified_all_the_same(cli, out):
     shutil.rmtree(out.with_name("out.zarr.run"))
     assert cli("verify", out)[0] == 0
@@ -230,7 +263,7 @@ def test_rerun_of_a_changed_input(cli, out, tmp_path):
     assert code == 4
     assert said.count("DIFFERENT") == 3
     assert "chunkfilt: input ../in.zarr: was sha256:" in err
-    assert err.splitlines()[-1].endswith("computing it once more gave other pixels")
+    assert err.splitlines()[-1].endswith("computing it once more gave other results")
 
 
 def test_rerun_without_its_input(cli, out, tmp_path):

@@ -9,7 +9,7 @@ from typing import Any
 
 from chunkfilt.arrays import job
 from chunkfilt.arrays.image import Image, LazyValue
-from chunkfilt.arrays.image import open_zarr as open  # noqa: A004 - as in xarray and tifffile
+from chunkfilt.arrays.image import open_stored as open  # noqa: A004 - as in xarray and tifffile
 from chunkfilt.config import check_name, load_job
 from chunkfilt.config_document import dump_job, to_document
 from chunkfilt.engine.graph import ImageNode, Value

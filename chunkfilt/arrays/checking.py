@@ -19,8 +19,10 @@ from chunkfilt.runtime.progress import Report, silent
 from chunkfilt.runtime.provenance import summary_of
 from chunkfilt.runtime.run import RunResult, run
 from chunkfilt.runtime.verify import Difference, compare
+from chunkfilt.storage.images import arrays_in, open_image, root_record
+from chunkfilt.storage.paths import local_path
+from chunkfilt.storage.stored import StoredImage
 from chunkfilt.storage.zarr_output import run_folder
-from chunkfilt.storage.zarr_store import ZarrImage, arrays_in, local_path, open_image, root_record
 
 __all__ = ["Again", "compare_stores", "origin", "repair", "rerun"]
 
@@ -29,7 +31,7 @@ __all__ = ["Again", "compare_stores", "origin", "repair", "rerun"]
 class Again:
     """What computing an output once more has given.
 
-    `results` has for each image its checksums, for each small value its text: then and now.
+    `results` has for each image its checksums, for each value what is recorded of it: then and now.
     """
 
     results: Mapping[str, tuple[str, str]]
@@ -96,11 +98,11 @@ def rerun(
         outputs = built.outputs
         if not built.group:
             outputs = dict(zip([""], outputs.values(), strict=True))
-        checksums, values = results_of(outputs, _options(options), progress)
+        found = results_of(outputs, _options(options), progress)
     else:
         target, stored = local_path(out, "output"), stored_as(job.output.model_dump(), built.output)
         document = document_beside(built.outputs, target, built.group, stored)
-        found = run(
+        run(
             built.outputs,
             target,
             group=built.group,
@@ -109,9 +111,8 @@ def rerun(
             document=document,
             report=progress,
         )
-        checksums, values = dict(found.checksums), dict(found.values)
-    then = {**record.get("checksums", {}), **_texts(record.get("values", {}))}
-    now = {**checksums, **_texts(values)}
+        found = root_record(target)
+    then, now = _results(record), _results(found)
     results = {name: (held, now.get(name, "none")) for name, held in then.items()}
     return Again(
         results, tuple(_changes(record, summary_of(built.outputs, None, run_folder(place))))
@@ -148,7 +149,7 @@ def _origin(place: Path, record: Mapping[str, Any]) -> Iterator[str]:
     yield f"written by chunkfilt {record['versions'].get('chunkfilt')}, {state}"
     for name, checksum in record.get("checksums", {}).items():
         yield f"  checksum {name}: {checksum}".replace(" :", ":")
-    for name, value in record.get("values", {}).items():
+    for name, value in (*record.get("values", {}).items(), *record.get("tables", {}).items()):
         yield f"  {name}: {json.dumps(value)}"
     for name, mark in record.get("inputs", {}).items():
         yield f"  input {name}: {mark}"
@@ -194,14 +195,19 @@ def _options(given: Mapping[str, Any]) -> Any:
     return run_options(**{name: value for name, value in given.items() if value is not None})
 
 
-def _images(place: Path) -> dict[str, ZarrImage]:
+def _images(place: Path) -> dict[str, StoredImage]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnfinishedWarning)
         return {name: open_image(place, name or None) for name in arrays_in(place)}
 
 
-def _texts(values: Mapping[str, Any]) -> dict[str, str]:
-    return {name: json.dumps(value) for name, value in values.items()}
+def _results(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return what is recorded of pixels, values and tables, as text."""
+    told = {**record.get("values", {}), **record.get("tables", {})}
+    return {
+        **record.get("checksums", {}),
+        **{name: json.dumps(held) for name, held in told.items()},
+    }
 
 
 def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

@@ -21,11 +21,11 @@ from chunkfilt.runtime.options import RunOptions
 from chunkfilt.runtime.progress import silent, suitable
 from chunkfilt.runtime.run import RunResult
 from chunkfilt.show.picture import table_html
-from chunkfilt.storage.zarr_chunks import machine_memory
-from chunkfilt.storage.zarr_store import open_image
+from chunkfilt.storage.images import open_image
+from chunkfilt.storage.stored import machine_memory
 from chunkfilt.words import format_bytes, format_shape
 
-__all__ = ["Image", "LazyValue", "open_zarr"]
+__all__ = ["Image", "LazyValue", "open_stored"]
 
 # A notebook's picture: a window small enough to be cheap with any filter before it.
 _HTML_SIDE = 192
@@ -227,7 +227,7 @@ class LazyValue:
         return lay_rows(job.KNOWN[self.node], self.node.table_shape)
 
 
-def open_zarr(
+def open_stored(
     path: str | os.PathLike[str],
     array: str | None = None,
     *,
@@ -236,27 +236,30 @@ def open_zarr(
     nodata: float | None = None,
     missing: str = "fill",
 ) -> Image:
-    """Open an image of a Zarr store; no pixel is read.
+    """Open an image of a Zarr store or a TIFF file; no pixel is read.
 
     Parameters
     ----------
     path : path
-        A Zarr array, v2 or v3, sharded or not, or a group.
+        A Zarr array, v2 or v3, sharded or not, or a group; or a TIFF file, BigTIFF, OME-TIFF or
+        GeoTIFF (needs ``chunkfilt[tiff]``).
     array : str, optional
-        The array's name within a group of several.
+        The array's name within a group of several; of a TIFF file the number of one of several
+        images, ``"0"``, and behind a slash that of a smaller level, ``"0/1"``.
     axes : str or sequence of str, optional
         Names of all axes, e.g. ``"cyx"``; default: the names in the store, else the last ones
-        are z, y, x.
+        are z, y, x; in a TIFF file as OME-XML, ImageJ or tifffile tell, else the planes' axis is i.
     spatial : str or sequence of str, optional
         Which axes filters work along, e.g. ``"yx"``; default: those named z, y and x, or all of
         an array without names.
     nodata : int or float, optional
         Pixels of this value are missing: they never enter a window's statistics, and the results
         say in their turn what stands for missing pixels. Default: the array's attribute
-        ``nodata``, which chunkfilt's own outputs have.
+        ``nodata``, which chunkfilt's own outputs have, or GDAL's tag.
     missing : {"fill", "error"}, default "fill"
-        What a chunk that has no file is. Writers leave out chunks of nothing but the fill value;
-        with "error", reading such a chunk raises `RunError`, which names it.
+        What a chunk that has no file is, or a tile without a place in its TIFF file. Writers
+        leave out chunks of nothing but the fill value; with "error", reading such a chunk raises
+        `RunError`, which names it.
 
     Returns
     -------
@@ -266,7 +269,7 @@ def open_zarr(
     Raises
     ------
     StorageError
-        If the path is missing, is no Zarr store, or holds no such image.
+        If the path is missing, damaged, neither Zarr nor TIFF, or holds no such image.
 
     Examples
     --------

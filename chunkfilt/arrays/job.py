@@ -37,8 +37,8 @@ from chunkfilt.runtime.options import RunOptions
 from chunkfilt.runtime.progress import Report, silent, suitable
 from chunkfilt.runtime.run import RunResult, plan_run, run
 from chunkfilt.show.picture import Picture, describe_box, plane_index
+from chunkfilt.storage.paths import local_path
 from chunkfilt.storage.zarr_output import make_compressor, run_folder
-from chunkfilt.storage.zarr_store import local_path
 from chunkfilt.words import brief, shown
 
 __all__ = [

@@ -10,7 +10,6 @@ import numpy as np
 
 from chunkfilt.engine.graph import Filtered, ImageNode, Value, topological
 from chunkfilt.engine.plan import MEMORY_OVERHEAD, Layout, Plan, common_grid, make_plan
-from chunkfilt.engine.values import lay_rows
 from chunkfilt.grid import ImageSpec
 from chunkfilt.kernels.checksum import format_checksum
 from chunkfilt.runtime.machine import process_memory
@@ -18,7 +17,7 @@ from chunkfilt.runtime.options import RunOptions, open_executor
 from chunkfilt.runtime.passes import run_passes
 from chunkfilt.runtime.progress import Report, silent
 from chunkfilt.runtime.run import plan_run
-from chunkfilt.runtime.tables import value_document
+from chunkfilt.runtime.tables import recorded_values
 from chunkfilt.runtime.tasks import ArrayStore, NoStore
 
 __all__ = ["compute", "plan_in_memory", "results_of", "values_of"]
@@ -65,8 +64,8 @@ def values_of(
 
 def results_of(
     outputs: Mapping[str, ImageNode | Value], options: RunOptions, report: Report = silent
-) -> tuple[dict[str, str], dict[str, Any]]:
-    """Compute a run's outputs and keep nothing but checksums, and values as they are recorded."""
+) -> dict[str, dict[str, Any]]:
+    """Compute a run's outputs and keep nothing but what is recorded of their pixels and values."""
     with open_executor(options) as executor:
         plan, layouts = plan_run(
             outputs, options=options, workers=executor.tasks_per_process, keep=False
@@ -74,11 +73,7 @@ def results_of(
         stores = {name: NoStore(layout.spec) for name, layout in layouts.items()}
         found, sums = run_passes(plan.steps if plan.blocks else (), stores, executor, report)
     texts = {name: format_checksum(sums.get(name, 0)) for name in layouts}
-    values = {name: node for name, node in outputs.items() if isinstance(node, Value)}
-    return texts, {
-        name: value_document(lay_rows(found[node], node.table_shape))
-        for name, node in values.items()
-    }
+    return {"checksums": texts, **recorded_values(outputs, found)}
 
 
 def plan_in_memory(outputs: Mapping[str, ImageNode | Value], options: RunOptions) -> Plan:

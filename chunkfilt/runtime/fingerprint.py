@@ -5,10 +5,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from types import CellType, CodeType, FunctionType
 from typing import Any
 
@@ -19,10 +17,10 @@ from chunkfilt.engine.graph import Crop, Filtered, Node, Source, is_image, topol
 from chunkfilt.filters.filter import Filter
 from chunkfilt.grid import Region
 from chunkfilt.kernels.checksum import format_checksum, image_checksum
+from chunkfilt.storage.stored import StoredImage
 from chunkfilt.storage.zarr_output import ArrayLayout
-from chunkfilt.storage.zarr_store import ZarrImage
 
-__all__ = ["differences", "fingerprint", "input_fingerprint"]
+__all__ = ["differences", "fingerprint"]
 
 _LONG = 400  # letters of a parameter that is told by its digest
 _EMPTY = CellType()
@@ -63,43 +61,6 @@ def differences(held: Any, now: Any, where: str = "") -> Iterator[str]:
         yield f"{where} was {json.dumps(held)} and is {json.dumps(now)}"
 
 
-def input_fingerprint(image: ZarrImage, *, times: bool = False) -> str:
-    """Return a digest of a stored input: its metadata, the names and sizes of its files.
-
-    Parameters
-    ----------
-    times : bool, default False
-        Also when each file was last changed: pixels may change and the sizes stay.
-    """
-    digest = hashlib.sha256()
-    place = Path(image.path)
-    for name in ("zarr.json", ".zarray"):
-        file = place / name
-        if file.is_file():
-            held = json.loads(file.read_bytes())
-            held.pop("attributes", None)
-            digest.update(json.dumps(held, sort_keys=True).encode())
-    for name, entry in _files(place, ""):
-        if name not in ("zarr.json", ".zattrs"):
-            about = entry.stat()
-            changed = about.st_mtime_ns if times else 0
-            digest.update(f"{name}\0{about.st_size}\0{changed}\n".encode())
-    digest.update(json.dumps(image.record.get("checksums", {}), sort_keys=True).encode())
-    return f"sha256:{digest.hexdigest()[:32]}"
-
-
-def _files(folder: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Yield the files below a folder in an order of their names, whatever the system's is."""
-    with os.scandir(folder) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
-    for entry in entries:
-        name = prefix + entry.name
-        if entry.is_dir():
-            yield from _files(Path(entry.path), f"{name}/")
-        else:
-            yield name, entry
-
-
 def _word(node: Node) -> str:
     if isinstance(node, Source):
         return "input"
@@ -134,8 +95,8 @@ def _source(node: Source) -> dict[str, Any]:
         "spatial": list(spec.spatial),
         "nodata": None if spec.nodata is None else repr(spec.nodata),
     }
-    if isinstance(node.reader, ZarrImage):
-        return {**about, "files": input_fingerprint(node.reader, times=True)}
+    if isinstance(node.reader, StoredImage):
+        return {**about, "files": node.reader.fingerprint(times=True)}
     whole = Region((0,) * spec.ndim, spec.shape)
     pixels = image_checksum(node.read(whole), whole.start, spec.shape)
     return {**about, "pixels": format_checksum(pixels)}

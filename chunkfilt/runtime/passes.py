@@ -253,7 +253,9 @@ def run_passes(
         own = None
         if ledger is not None:
             placed: dict[str, Any] = {name: store for name, (_, store) in (images | kept).items()}
-            own = last if step is passes[-1] and last else PassLedger(ledger, number, step, placed)
+            own = last if step is passes[-1] and last else None
+            # What is found of values holds whether or not an intermediate is kept beside.
+            own = own or PassLedger(ledger, number, replace(step, keeps=()), placed)
         task = BlockTask(
             [_as(value, swap) for value in values],
             images | kept,

@@ -15,11 +15,12 @@ from chunkfilt.documents import write_yaml
 from chunkfilt.engine.graph import Filtered, Node, Source, Value, topological
 from chunkfilt.engine.plan import Plan
 from chunkfilt.errors import InputError
-from chunkfilt.runtime.fingerprint import differences, input_fingerprint
+from chunkfilt.runtime.fingerprint import differences
 from chunkfilt.runtime.machine import machine
 from chunkfilt.runtime.options import RunOptions
+from chunkfilt.storage.paths import near_path
+from chunkfilt.storage.stored import StoredImage
 from chunkfilt.storage.zarr_output import run_folder, write_attributes
-from chunkfilt.storage.zarr_store import ZarrImage, near_path
 
 __all__ = ["RunRecord", "recorded", "summary_of"]
 
@@ -129,13 +130,13 @@ def summary_of(
     """Return what goes into the output's attributes: the same wherever and whenever it runs."""
     order = topological(outputs.values())
     readers = [node.reader for node in order if isinstance(node, Source)]
-    images = [reader for reader in readers if isinstance(reader, ZarrImage)]
+    images = [reader for reader in readers if isinstance(reader, StoredImage)]
     bound = [node for node in order if isinstance(node, Filtered | Value)]
     used = [one for node in bound for one in (node.filter, node.written.filter)]
     return {
         "finished": False,
         "job": document,
-        "inputs": {near_path(one.path, folder): input_fingerprint(one) for one in images},
+        "inputs": {near_path(one.path, folder): one.fingerprint() for one in images},
         "filters": {one.name: one.rules.version for one in used},
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
     }

@@ -104,6 +104,10 @@ def probe(inputs: Sequence[str], mark: str) -> str | None:
         if not os.path.exists(path):
             return f"it does not find the input {path}"
         try:
+            if os.path.isfile(path):
+                with open(path, "rb") as stream:
+                    stream.read(1)
+                continue
             os.listdir(path)
             for name in _MARKS:
                 with contextlib.suppress(FileNotFoundError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,6 @@ import numpy as np
 from chunkfilt.engine.costing import kept_chunks
 from chunkfilt.engine.graph import ImageNode, Value, topological
 from chunkfilt.engine.plan import Layout, Plan, make_plan
-from chunkfilt.engine.values import lay_rows
 from chunkfilt.errors import (
     BudgetError,
     InputError,
@@ -42,8 +40,10 @@ from chunkfilt.runtime.progress import (
     silent,
 )
 from chunkfilt.runtime.provenance import RunRecord, recorded
-from chunkfilt.runtime.tables import value_document, write_table
+from chunkfilt.runtime.tables import recorded_values, value_document
 from chunkfilt.runtime.warm import compiling_told, load_kernels
+from chunkfilt.storage.images import root_record
+from chunkfilt.storage.stored import StoredImage
 from chunkfilt.storage.units import OutputArray
 from chunkfilt.storage.zarr_output import (
     ArrayLayout,
@@ -53,11 +53,9 @@ from chunkfilt.storage.zarr_output import (
     remove_output,
     run_folder,
 )
-from chunkfilt.storage.zarr_store import ZarrImage
 
 __all__ = ["RunResult", "check_run", "plan_run", "run"]
 
-_SMALL_JSON = 64 * 1024
 # What kernels from the cache, codecs and zarr's event loop add when they are first used (measured:
 # 20 MiB, and some 80 MiB that codecs and the allocator hold). Compiling, once on a machine, takes
 # some 150 MiB more.
@@ -171,7 +169,8 @@ def run(
     with run_lock(folder), open_executor(options) as executor, compiling_told(report):
         executor.check([Path(one.path) for one in input_images(outputs)], folder)
         held = recorded(place) if resume else None
-        plan, layouts = _planned(outputs, output, options, executor, held)
+        ended = held is not None and bool(root_record(place).get("finished"))
+        plan, layouts = _planned(outputs, output, options, executor, held, ended)
         record = RunRecord(
             place, outputs, fingerprint(outputs, layouts), plan, value_document(document), held
         )
@@ -191,7 +190,7 @@ def run(
                 steps, arrays, executor, told, keep=_keeper(folder, staging), ledger=folder
             )
             texts = {name: format_checksum(checksums.get(name, 0)) for name in layouts}
-            kept = _store_values(place, outputs, found)
+            kept = recorded_values(outputs, found, place, staging)
             seconds = record.finish(told.counts, {"checksums": texts, **kept})
             shutil.rmtree(folder / "intermediate", ignore_errors=True)
         except BaseException as error:
@@ -218,10 +217,10 @@ def check_run(
     return check_output_path(path, inputs, overwrite=output.overwrite or resume)
 
 
-def input_images(outputs: Mapping[str, ImageNode | Value]) -> list[ZarrImage]:
+def input_images(outputs: Mapping[str, ImageNode | Value]) -> list[StoredImage]:
     """Return the stored images that outputs are computed from."""
     readers = (getattr(node, "reader", None) for node in topological(outputs.values()))
-    return [reader for reader in readers if isinstance(reader, ZarrImage)]
+    return [reader for reader in readers if isinstance(reader, StoredImage)]
 
 
 def _started(path: str | Path, plan: Plan, executor: Executor) -> RunStarted:
@@ -260,16 +259,23 @@ def _planned(
     options: RunOptions,
     executor: Executor,
     held: Mapping[str, Any] | None,
+    ended: bool,
 ) -> tuple[Plan, dict[str, ArrayLayout]]:
-    """Plan a run; one that is resumed keeps its blocks, and its strips where they fit."""
+    """Plan a run; one that is resumed keeps its blocks, and its strips where they fit.
+
+    Of one that had ended, nothing is left that was kept between passes. To keep it again would
+    take all of it: a damaged block is computed with what is before it, if that fits.
+    """
     workers = executor.tasks_per_process
     if held is None:
         return plan_run(outputs, output, options, workers=workers)
     block, strip = (tuple(held["plan"][word]) for word in ("block", "strip"))
-    try:
-        return plan_run(outputs, output, options, workers=workers, block=block, strip=strip)
-    except BudgetError:
-        return plan_run(outputs, output, options, workers=workers, block=block)
+    for keep in (False, True) if ended else (True,):
+        with contextlib.suppress(BudgetError):
+            return plan_run(
+                outputs, output, options, workers=workers, block=block, strip=strip, keep=keep
+            )
+    return plan_run(outputs, output, options, workers=workers, block=block)
 
 
 def _arrays(
@@ -314,23 +320,6 @@ def _keeper(folder: Path, staging: Path) -> Keep:
             return made[""]
 
     return keep
-
-
-def _store_values(
-    place: Path, outputs: Mapping[str, ImageNode | Value], found: Mapping[Value, Any]
-) -> dict[str, Any]:
-    """Store values: in the attributes where they are small, as tables beside the arrays if not."""
-    small: dict[str, Any] = {}
-    tables: dict[str, str] = {}
-    for name, node in outputs.items():
-        if isinstance(node, Value):
-            written = value_document(lay_rows(found[node], node.table_shape))
-            if len(json.dumps(written)) <= _SMALL_JSON:
-                small[name] = written
-            else:
-                tables[name] = write_table(place, name, found[node])
-    stored = {"values": small, "tables": tables}
-    return {key: held for key, held in stored.items() if held}
 
 
 def _stopped(error: Exception, place: Path) -> RunError:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import csv
 import itertools
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import google_crc32c
 import numpy as np
 
-__all__ = ["value_document", "write_table"]
+from chunkfilt.engine.graph import ImageNode, Value
+from chunkfilt.engine.values import lay_rows
+
+__all__ = ["check_table", "recorded_values", "value_document"]
+
+# Letters of a value that still goes into the attributes; bytes that are read at a time.
+_SMALL_JSON, _PIECE = 1 << 16, 1 << 18
 
 
 def value_document(value: Any) -> Any:
@@ -29,22 +38,106 @@ def value_document(value: Any) -> Any:
     return value
 
 
-def write_table(place: Path, name: str, table: Any) -> str:
-    """Write a value's table as ``tables/NAME.csv``; return the path within `place`.
+def recorded_values(
+    outputs: Mapping[str, ImageNode | Value],
+    found: Mapping[Value, Any],
+    place: Path | None = None,
+    staging: Path | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Return values as they are recorded: the small ones themselves, and the sums of tables.
+
+    Parameters
+    ----------
+    outputs : mapping
+        Nodes by name; images are passed over.
+    found : mapping
+        The values' tables.
+    place, staging : Path, optional
+        The output, beside whose arrays tables are stored, and a folder of this session's alone on
+        the same file system. Without them nothing is stored.
+    """
+    small: dict[str, Any] = {}
+    tables: dict[str, Any] = {}
+    for name, node in outputs.items():
+        if isinstance(node, Value):
+            written = value_document(lay_rows(found[node], node.table_shape))
+            if len(json.dumps(written)) <= _SMALL_JSON:
+                small[name] = written
+            elif place is None or staging is None:
+                tables[name] = _write(_Summed(None), name, found[node])
+            else:
+                tables[name] = _store(place, staging, name, found[node])
+    return {word: held for word, held in (("values", small), ("tables", tables)) if held}
+
+
+def check_table(place: Path, name: str, record: Any) -> str | None:
+    """Return what is wrong with a stored table, or None; `record` is its own."""
+    if not isinstance(record, Mapping) or not {"bytes", "crc32c"} <= record.keys():
+        return "has no sums on record"
+    try:
+        with (place / _file(name)).open("rb") as stream:
+            held = _Summed(None)
+            while piece := stream.read(_PIECE):
+                held.take(piece)
+    except (FileNotFoundError, NotADirectoryError):
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}"
+    if held.size != record["bytes"]:
+        return f"is {held.size} bytes instead of {record['bytes']}"
+    return None if held.sums(name) == record else "is not what was written"
+
+
+class _Summed:
+    """Takes bytes, counts and sums them, and hands them on where there is a file."""
+
+    def __init__(self, stream: BinaryIO | None) -> None:
+        self._stream, self.size, self._crc = stream, 0, 0
+
+    def take(self, piece: bytes) -> None:
+        """Take some bytes."""
+        self.size += len(piece)
+        self._crc = google_crc32c.extend(self._crc, piece)
+        if self._stream is not None:
+            self._stream.write(piece)
+
+    def write(self, text: str) -> None:
+        """Take a row, as `csv.writer` gives it."""
+        self.take(text.encode())
+
+    def sums(self, name: str) -> dict[str, Any]:
+        """Return what is recorded of a table that consists of what was taken."""
+        return {"file": _file(name), "bytes": self.size, "crc32c": f"{self._crc:08x}"}
+
+
+def _file(name: str) -> str:
+    return f"tables/{name}.csv"
+
+
+def _store(place: Path, staging: Path, name: str, table: Any) -> dict[str, Any]:
+    """Write a table aside and rename it into its place: it appears whole, or not at all."""
+    for folder in (staging, place / "tables"):
+        folder.mkdir(parents=True, exist_ok=True)
+    temporary = staging / "table.csv"
+    with temporary.open("wb") as stream:
+        sums = _write(_Summed(stream), name, table)
+    temporary.replace(place / _file(name))
+    return sums
+
+
+def _write(out: _Summed, name: str, table: Any) -> dict[str, Any]:
+    """Write a value's table as CSV; return its sums.
 
     For every row of the table (batch index, in C order) its arrays' entries one below the other,
     in C order; shorter columns end early. The column ``row`` is left out where there is one row.
+    A number is written with the fewest digits that give it back.
     """
     parts = table._asdict() if hasattr(table, "_asdict") else {name: table}
     rows = len(next(iter(parts.values())))
-    folder = place / "tables"
-    folder.mkdir(exist_ok=True)
-    file = folder / f"{name}.csv"
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow([*(["row"] if rows > 1 else []), *parts])
-        for row in range(rows):
-            columns = [np.ravel(np.asarray(part[row])).tolist() for part in parts.values()]
-            for entries in itertools.zip_longest(*columns, fillvalue=""):
-                writer.writerow([*([row] if rows > 1 else []), *entries])
-    return f"tables/{name}.csv"
+    writer = csv.writer(out)
+    writer.writerow([*(["row"] if rows > 1 else []), *parts])
+    for row in range(rows):
+        columns = [np.ravel(np.asarray(part[row])).tolist() for part in parts.values()]
+        for entries in itertools.zip_longest(*columns, fillvalue=""):
+            writer.writerow([*([row] if rows > 1 else []), *entries])
+    return out.sums(name)

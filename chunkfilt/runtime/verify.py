@@ -18,9 +18,13 @@ from chunkfilt.kernels.checksum import combine_checksums, format_checksum, image
 from chunkfilt.runtime.executors import Failed, Threads
 from chunkfilt.runtime.ledger import last_records, looked_at
 from chunkfilt.runtime.machine import available_cores
+from chunkfilt.runtime.tables import check_table
+from chunkfilt.storage.images import arrays_in, open_image, root_record
+from chunkfilt.storage.paths import local_path
+from chunkfilt.storage.stored import StoredImage
 from chunkfilt.storage.units import OutputArray
 from chunkfilt.storage.zarr_output import run_folder
-from chunkfilt.storage.zarr_store import ZarrImage, arrays_in, local_path, open_image, root_record
+from chunkfilt.storage.zarr_store import ZarrImage
 
 __all__ = ["Difference", "Verified", "compare", "verify"]
 
@@ -30,7 +34,10 @@ _PIXELS = 1 << 22
 
 @dataclass(frozen=True)
 class Verified:
-    """What was found of an output: the units looked at, and what is wrong, in words."""
+    """What was found of an output: the files looked at, and what is wrong, in words.
+
+    `units` counts write units and tables.
+    """
 
     path: Path
     units: int
@@ -67,7 +74,7 @@ class Difference:
 
 
 def verify(path: str | os.PathLike[str]) -> Verified:
-    """Look whether every write unit of an output is present and as the ledger says.
+    """Look whether every write unit and table of an output is present and as it was recorded.
 
     Parameters
     ----------
@@ -87,23 +94,30 @@ def verify(path: str | os.PathLike[str]) -> Verified:
         raise StorageError(message)
     images = _images(place)
     last = next((units for _, _, units in last_records(folder)), images)
-    names = _checksums(record) or last
+    names = _named(record, "checksums") or last
     gone = [f"{place / name} is missing" for name in names if name not in images]
     images = {name: images[name] for name in names if name in images}
     if not any(folder.glob("ledger-[0-9]*.jsonl")) and images:
         units, sums, problems = _by_pixels(images)
     else:
-        stores = {name: OutputArray(image, folder / "staging") for name, image in images.items()}
+        stores = {
+            name: OutputArray(image, folder / "staging")
+            for name, image in images.items()
+            if isinstance(image, ZarrImage)
+        }
         units, sums, problems = _by_records(folder, stores)
+    tables = _named(record, "tables")
+    hurt = ((name, check_table(place, name, held)) for name, held in tables.items())
+    problems += [f"{place}/tables/{name}.csv {wrong}" for name, wrong in hurt if wrong is not None]
     return Verified(
         place,
-        units,
+        units + len(tables),
         (*_finished(record), *gone, *problems, *_other_sums(record, sums)),
         {name: format_checksum(total) for name, total in sums.items()},
     )
 
 
-def compare(first: ZarrImage, second: ZarrImage) -> Difference:
+def compare(first: StoredImage, second: StoredImage) -> Difference:
     """Compare two stored images pixel by pixel, block by block.
 
     Raises
@@ -141,7 +155,7 @@ def _each(blocks: Blocks, task: Callable[[Region], Any]) -> Iterator[tuple[int, 
         pool.close()
 
 
-def _apart(first: ZarrImage, second: ZarrImage, box: Region) -> tuple[int, float, Any, Any]:
+def _apart(first: StoredImage, second: StoredImage, box: Region) -> tuple[int, float, Any, Any]:
     """Return how many pixels of a box differ, by how much at most, and where."""
     a, b = first.read(box), second.read(box)
     both = np.ones(a.shape, bool)
@@ -178,7 +192,7 @@ def _shifted(index: Any, box: Region) -> tuple[int, ...]:
     return tuple(int(i) + start for i, start in zip(index, box.start, strict=True))
 
 
-def _blocks(image: ZarrImage) -> Blocks:
+def _blocks(image: StoredImage) -> Blocks:
     """Return blocks of whole chunks of about some million pixels."""
     block = [min(c, max(n, 1)) for c, n in zip(image.unit, image.spec.shape, strict=True)]
     for axis in reversed(range(len(block))):
@@ -187,15 +201,15 @@ def _blocks(image: ZarrImage) -> Blocks:
     return Blocks(image.spec.shape, tuple(block))
 
 
-def _images(place: Path) -> dict[str, ZarrImage]:
+def _images(place: Path) -> dict[str, StoredImage]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnfinishedWarning)
         return {name: open_image(place, name or None) for name in arrays_in(place)}
 
 
-def _checksums(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the checksums in an output's attributes, by image; none where there are none."""
-    told = record.get("checksums")
+def _named(record: Mapping[str, Any], word: str) -> Mapping[str, Any]:
+    """Return what an output's attributes have by name: checksums, tables; none if they do not."""
+    told = record.get(word)
     return told if isinstance(told, dict) else {}
 
 
@@ -206,7 +220,7 @@ def _finished(record: Mapping[str, Any]) -> Iterator[str]:
 
 def _other_sums(record: Mapping[str, Any], sums: Mapping[str, int]) -> Iterator[str]:
     """Yield which images have another checksum than the attributes say."""
-    told = _checksums(record)
+    told = _named(record, "checksums")
     for name, total in sums.items():
         found = format_checksum(total)
         if record.get("finished") and told.get(name) != found:
@@ -243,12 +257,12 @@ def _by_records(
     return sum(map(len, seen.values())), sums, problems
 
 
-def _by_pixels(images: Mapping[str, ZarrImage]) -> tuple[int, dict[str, int], list[str]]:
+def _by_pixels(images: Mapping[str, StoredImage]) -> tuple[int, dict[str, int], list[str]]:
     """Read the pixels of an output whose records are gone; return what `_by_records` does."""
     sums, units = {}, 0
     for name, image in images.items():
 
-        def total(box: Region, image: ZarrImage = image) -> int:
+        def total(box: Region, image: StoredImage = image) -> int:
             return image_checksum(image.read(box), box.start, image.spec.shape)
 
         sums[name] = combine_checksums(*(found for _, found in _each(_blocks(image), total)))

@@ -20,14 +20,13 @@ def nodata_text(value: float) -> float | str:
     return value if math.isfinite(value) else str(float(value)).replace("inf", "Infinity")
 
 
-def nodata_of(array: Any, place: Path, given: float | None) -> float | None:
-    """Return the value of missing pixels, as given or from the array's attributes."""
-    held: Any = array.attrs.get("nodata") if given is None else given
+def nodata_of(stored: Any, dtype: np.dtype[Any], place: Path, given: float | None) -> float | None:
+    """Return the value of missing pixels, as given or, where it can be one, as stored."""
+    held: Any = stored if given is None else given
     if isinstance(held, str) and given is None and held.lower() in _NUMBERS:
         held = float(held)
     if held is None or isinstance(held, bool) or not isinstance(held, (int, float)):
         return None
-    dtype = array.dtype
     if dtype.kind == "f":
         return float(held)
     whole = math.isfinite(held) and held == int(held) and dtype.kind in "iu"

@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 
 from chunkfilt.grid import Region
+from chunkfilt.storage.stored import machine_memory
 from chunkfilt.storage.zarr_metadata import COMPRESSORS
 from chunkfilt.words import format_bytes
 
 __all__ = [
     "Packing",
     "check_chunk",
-    "machine_memory",
     "packing_of",
     "part_of",
     "round_out",
@@ -334,9 +334,3 @@ def _decoded_size(raw: bytes, packing: Packing) -> int:
         if packing.compressor == "zlib":
             break
     return total
-
-
-@functools.cache
-def machine_memory() -> int:
-    """Return the bytes of memory that this machine has."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -14,10 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from chunkfilt.errors import StorageError, nearest
-from chunkfilt.grid import ImageSpec
+from chunkfilt.errors import StorageError
 from chunkfilt.words import brief, shown
 
 __all__ = [
@@ -28,10 +25,7 @@ __all__ = [
     "is_store",
     "no_store",
     "read_metadata",
-    "spec_of",
 ]
-
-SPATIAL_NAMES = ("z", "y", "x")
 
 MARKS = ("zarr.json", ".zarray", ".zgroup")
 # Bytes of metadata: consolidated ones of large collections take some mebibytes.
@@ -40,7 +34,8 @@ _LARGEST = 64 << 20
 _MOST, _MOST_OF_A_CHUNK = (1 << 63) - 1, (1 << 59) - 1
 _MOST_AXES, _MOST_MEMBERS = 32, 100_000
 # Files that people take for images that could be opened.
-_PICTURES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".h5", ".hdf5", ".npy", ".nc")
+_PICTURES = (".png", ".jpg", ".jpeg", ".jp2", ".h5", ".hdf5", ".npy", ".nc")
+_TIFF = (".tif", ".tiff")
 COMPRESSORS = ("zstd", "gzip", "blosc", "zlib", "lz4", "bz2", "lzma")
 # Codecs whose output is Python objects; pickle would even run code.
 _OF_OBJECTS = (
@@ -62,14 +57,16 @@ def is_store(place: Path) -> bool:
 def no_store(place: Path) -> str:
     """Return why there is no image at a path: what is there instead."""
     if place.suffix.lower() in _PICTURES:
-        what = f"is a {place.suffix[1:]} file: chunkfilt reads Zarr"
+        what = f"is a {place.suffix[1:]} file: chunkfilt reads Zarr and TIFF"
         return f"{place} {what}, convert it first"
+    if place.suffix.lower() in _TIFF and place.is_file():
+        return f"{place} is no TIFF file: it does not begin as one does"
     if place.is_dir():
         held = sorted({one.suffix for one in itertools.islice(place.iterdir(), 100)})
-        found = [suffix for suffix in held if suffix.lower() in _PICTURES]
+        found = [suffix for suffix in held if suffix.lower() in (*_PICTURES, *_TIFF)]
         if found:
-            what = f"is a folder of {', '.join(found)} files: chunkfilt reads Zarr"
-            return f"{place} {what}, convert them first"
+            what = f"is a folder of {', '.join(found)} files: chunkfilt reads one image at a time"
+            return f"{place} {what}, name one of them or join them first"
     return f"{place} is not a Zarr store: it has none of {', '.join(MARKS)}"
 
 
@@ -147,54 +144,6 @@ def arrays_below(place: Path) -> list[str]:
             else:
                 stack.append((member, f"{name}/", (*above, real)))
     return sorted(found)
-
-
-def spec_of(
-    array: Any, place: Path, axes: Sequence[str] | None, spatial: Sequence[str] | None
-) -> ImageSpec:
-    """Return the shape, dtype and axes of an array as an image.
-
-    Raises
-    ------
-    StorageError
-        If it is no image, or does not have the axes asked for.
-    """
-    ndim = array.ndim
-    if axes is not None and not _are_names(list(axes), ndim):
-        message = f"{place} has {ndim} axes: axes must be {ndim} different names, got {list(axes)}"
-        raise StorageError(message)
-    stored = (
-        None if axes is None else list(axes),
-        getattr(array.metadata, "dimension_names", None),
-        array.attrs.get("_ARRAY_DIMENSIONS"),
-    )
-    named = next((names for names in stored if _are_names(names, ndim)), None)
-    if ndim == 0 or array.dtype.kind not in "biufc":
-        message = (
-            f"{place} is no image: it has {ndim} axes of dtype {array.dtype}, "
-            "images have at least one axis and numbers as pixels"
-        )
-        raise StorageError(message)
-    defaults = (*(f"d{i}" for i in range(ndim - 3)), *SPATIAL_NAMES[max(3 - ndim, 0) :])
-    names = defaults if named is None else tuple(named)
-    wanted = tuple(spatial) if spatial is not None else SPATIAL_NAMES
-    unknown = [name for name in wanted if name not in names]
-    if spatial is not None and unknown:
-        message = (
-            f"{place} has no axis {unknown[0]!r}{nearest(unknown[0], names)}; "
-            f"its axes are {', '.join(names)}"
-        )
-        raise StorageError(message)
-    along = tuple(i for i, name in enumerate(names) if name in wanted)
-    if not along or (named is None and spatial is None):
-        along = tuple(range(ndim))
-    return ImageSpec(tuple(array.shape), np.dtype(array.dtype), names, along)
-
-
-def _are_names(names: Any, ndim: int) -> bool:
-    """Return whether this is a list with a name of its own for every axis."""
-    listed = isinstance(names, (list, tuple)) and all(isinstance(n, str) and n for n in names)
-    return listed and len(names) == len(set(names)) == ndim
 
 
 def _members(folder: Path) -> list[Path]:

@@ -21,14 +21,11 @@ from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 from chunkfilt.errors import StorageError, nearest
 from chunkfilt.grid import ImageSpec, write_unit
 from chunkfilt.storage.nodata import nodata_text
+from chunkfilt.storage.paths import local_path
 from chunkfilt.storage.units import OutputArray
-from chunkfilt.storage.zarr_store import (
-    ZarrImage,
-    is_store,
-    local_path,
-    name_of_compressor,
-    pipeline,
-)
+from chunkfilt.storage.zarr_codecs import name_of_compressor
+from chunkfilt.storage.zarr_metadata import is_store
+from chunkfilt.storage.zarr_store import ZarrImage, pipeline
 from chunkfilt.words import brief
 
 __all__ = [
@@ -320,9 +317,9 @@ def _output_array(place: Path, layout: ArrayLayout, array: Any, staging: Path) -
         chunks=layout.chunks,
         shards=layout.shards,
         compressor=layout.compressor,
-        record={},
-        zarr_format=3,
         compressor_name=name_of_compressor(array),
+        format_name="Zarr v3",
+        zarr_format=3,
     )
     # By the array's path, whatever letters are in its name; without what a killed run left there.
     own = staging / hashlib.sha256(os.fsencode(place)).hexdigest()[:16]

@@ -16,15 +16,15 @@ from chunkfilt.grid import Region
 from chunkfilt.runtime.layout import OutputOptions
 from chunkfilt.runtime.run import RunOptions, run
 from chunkfilt.runtime.tables import value_document
-from chunkfilt.storage.zarr_store import open_image
+from chunkfilt.storage.images import open_image
 
 # Shape, spatial axes, and blocks: uneven ones, and ones thinner than most halos.
 LAYOUTS = {
     "1d": ((23,), None, [(7,), (2,)]),
     "2d": ((13, 17), None, [(5, 7), (13, 2), (1, 17)]),
-    "3d": ((5, 7, 6), None, [(2, 3, 6), (5, 1, 4)]),
-    "batch": ((3, 9, 11), (1, 2), [(2, 4, 5), (1, 9, 2)]),
-    "inner": ((8, 2, 9), (0, 2), [(3, 1, 4), (8, 2, 2)]),
+    "3d": ((5, 7, 6), None, [(2, 3, 6), (5, 2, 4)]),
+    "batch": ((3, 9, 8), (1, 2), [(2, 4, 5), (1, 9, 2)]),
+    "inner": ((8, 2, 9), (0, 2), [(3, 1, 5), (8, 2, 2)]),
     "batches": ((3, 4, 5, 6), (2, 3), [(2, 3, 3, 6), (1, 4, 5, 2)]),
     "tiny": ((2, 3), None, [(1, 2), (2, 1)]),
 }

@@ -11,7 +11,7 @@ from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 import chunkfilt as cf
 from chunkfilt.errors import RunError
 from chunkfilt.grid import Region
-from chunkfilt.storage.zarr_store import open_image
+from chunkfilt.storage.images import open_image
 
 SHAPE, CHUNKS = (40, 50), (16, 16)
 WHOLE = Region((0, 0), SHAPE)

@@ -39,7 +39,7 @@ _AGAIN = """
 from pathlib import Path
 from chunkfilt.runtime.ledger import last_records
 from chunkfilt.storage.units import OutputArray
-from chunkfilt.storage.zarr_store import open_image
+from chunkfilt.storage.images import open_image
 
 folder = Path("out.zarr.run")
 stores = {

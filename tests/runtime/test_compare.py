@@ -13,7 +13,7 @@ from chunkfilt.arrays.checking import compare_stores
 from chunkfilt.errors import InputError, RunError
 from chunkfilt.runtime import verify as verifying
 from chunkfilt.runtime.verify import compare
-from chunkfilt.storage.zarr_store import open_image
+from chunkfilt.storage.images import open_image
 
 
 def oracle(a, b):

@@ -21,6 +21,7 @@ from chunkfilt.runtime.ledger import PassLedger, last_records
 from chunkfilt.runtime.progress import BlockDone, BlockFailed, PassStarted, RunFinished, RunStopped
 from chunkfilt.storage.units import OutputArray
 from chunkfilt.storage.zarr_output import run_folder
+from tests.faults.rig import contents
 
 SHAPE, CHUNKS = (40, 48), (8, 8)
 BLOCKS = 30
@@ -328,3 +329,33 @@ def test_intermediates_are_kept_from_run_to_run(
     result = save(made, tmp_path / "o", resume=True, **options)
     assert (result.checksums, len(faults.calls)) == (whole.checksums, BLOCKS - 14)
     assert not kept.parent.exists()
+
+
+@pytest.mark.parametrize("values", [True, False])
+def test_a_block_is_mended_without_what_was_kept(
+    faults, source, tmp_path, small_blocks, monkeypatch, reads, values
+):
+    monkeypatch.setattr(costing, "_KEEP_BYTE", -1.0)
+    made = cf.equalize_hist(cf.median(marked(cf.open(source)), size=5))
+    options = {"chunks": CHUNKS, "scheduler": "serial"}
+    whole = save(made, tmp_path / "o", **options)
+    assert "keep median" in whole.plan.passes[0]
+    stored = contents(tmp_path / "o")
+    for _ in range(2):
+        (tmp_path / "o" / "c" / "2" / "3").write_bytes(b"pixels of some kind")
+        if not values:
+            (run_folder(tmp_path / "o") / "values-1.npz").unlink()
+        FAULTS.__init__()
+        reads.clear()
+        told = []
+        result = save(made, tmp_path / "o", told, resume=True, **options)
+        assert contents(tmp_path / "o") == stored
+        assert result.checksums == whole.checksums
+        assert not (run_folder(tmp_path / "o") / "intermediate").exists()
+        # A value that is not on record takes a sweep; then comes the damaged block, with its halo.
+        computed = 1 if values else BLOCKS + 1
+        tasks = len(whole.plan.passes) * BLOCKS
+        assert (told[-1].blocks, told[-1].resumed) == (computed, tasks - computed)
+        assert len(faults.order) == computed
+        assert faults.order[-1] == (14, 22)
+        assert reads[-1].shape == (14, 14)

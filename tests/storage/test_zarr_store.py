@@ -13,7 +13,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ZstdCodec
 import chunkfilt as cf
 from chunkfilt.errors import InputError, RunError, StorageError, UnfinishedWarning
 from chunkfilt.grid import Region
-from chunkfilt.storage.zarr_store import arrays_in, open_image
+from chunkfilt.storage.images import arrays_in, open_image
 
 
 def read(path, array=None):
