@@ -30,9 +30,12 @@ __all__ = ["Distributed"]
 _AHEAD = 2
 # Seconds: between looks at the cluster, until a scheduler that is silent is gone.
 _LOOK_EVERY, _SILENCE = 2.0, 15.0
-# Seconds to fetch so many results at a time. Dask tries for half a minute to reach a worker that
-# died with a result; asked once more, it knows better.
-_FETCH, _BATCH = 4.0, 32
+# Blocks in a message, either way. The scheduler remembers half a kilobyte of every submission for
+# as long as it runs, so a run of a million blocks must not make a million of them.
+_BATCH = 32
+# Seconds to fetch so many results. Dask tries for half a minute to reach a worker that died with
+# a result; asked once more, it knows better.
+_FETCH = 4.0
 _RESUME = "what is stored is recorded, and the run can be resumed"
 
 
@@ -205,14 +208,15 @@ class _Pending:
         self.looked = self.served = time.monotonic()
 
     def submit(self) -> None:
-        """Keep a few blocks for every thread with the scheduler."""
+        """Keep a few blocks for every thread with the scheduler, and hand out many at a time."""
         if self.suspects or self.alone is not None:
             if not self.futures:
                 self.alone = self.suspects.popleft()
                 self._submit([self.alone])
             return
+        room = self.cluster.workers * _AHEAD + _BATCH - len(self.futures)
         indices: list[int] = []
-        while len(self.futures) + len(indices) < self.cluster.workers * _AHEAD:
+        while room >= _BATCH and len(indices) < room:
             index = self.again.popleft() if self.again else next(self.indices, None)
             if index is None:
                 break

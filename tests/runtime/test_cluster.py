@@ -129,6 +129,20 @@ def test_nothing_is_left_with_the_client(local):
     assert until(lambda: not tasks)
 
 
+def test_blocks_are_handed_out_many_at_a_time(local, monkeypatch):
+    """The scheduler keeps something of every message, for as long as it runs."""
+    sent, real = [], local.client.map
+
+    def map_(function, indices, **options):
+        sent.append(len(indices))
+        return real(function, indices, **options)
+
+    monkeypatch.setattr(local.client, "map", map_)
+    assert len(list(local.execute(abs, iter(range(500))))) == 500
+    assert sum(sent) == 500
+    assert min(sent[:-1]) >= 32
+
+
 def test_large_tasks_and_results(local):
     held = os.urandom(12 << 20)  # dask warns of such graphs
     found = dict(local.execute(lambda i: (len(held), bytes(i << 20)), iter(range(4))))
@@ -157,7 +171,9 @@ def test_leaving_early_tells_running_blocks_to_stop(local, tmp_path):
     from chunkfilt.runtime.stopping import stop_requested
 
     def strips(index):
-        if index:
+        try:
+            (tmp_path / "first").mkdir()
+        except FileExistsError:
             (tmp_path / f"began {index}").touch()
             while not stop_requested():
                 time.sleep(0.01)

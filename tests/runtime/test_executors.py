@@ -11,6 +11,7 @@ from chunkfilt.config_parts import RunPart
 from chunkfilt.errors import InputError, RunError, StorageError
 from chunkfilt.filters.params import paths_from
 from chunkfilt.runtime import executors
+from chunkfilt.runtime.cluster import Distributed
 from chunkfilt.runtime.executors import (
     SCHEDULERS,
     Failed,
@@ -95,6 +96,11 @@ def executor(request):
     made.close()
 
 
+def ahead_of(executor):
+    """Return how many tasks an executor has under way; a cluster is handed them by the tens."""
+    return 2 * executor.workers + (32 if isinstance(executor, Distributed) else 0)
+
+
 @pytest.mark.parametrize("count", [0, 1, 3, 40])
 def test_every_index_once_with_its_own_result(executor, count):
     indices = Indices(range(count))
@@ -111,14 +117,14 @@ def test_an_executor_runs_one_pass_after_the_other(executor):
 
 
 def test_only_a_few_tasks_exist_at_a_time(executor):
-    indices = Indices(range(60))
-    ahead = 2 * executor.workers
+    indices = Indices(range(200))
+    ahead = ahead_of(executor)
     running = executor.execute(patiently, indices)
     for taken in range(1, 20):
         next(running)
         # Results that have come at the same time wait to be taken.
         assert len(indices.given) <= taken + 2 * ahead
-    assert len(list(running)) == 41
+    assert len(list(running)) == 181
 
 
 def test_a_failure_takes_the_place_of_a_result(executor):
@@ -154,7 +160,7 @@ def test_leaving_early_stops_the_rest(executor):
     next(running)
     running.close()
     given = len(indices.given)
-    assert given <= 1 + 8 * executor.workers
+    assert given <= 1 + 4 * ahead_of(executor)
     assert sorted(executor.execute(square, iter([1, 2]))) == [(1, 1), (2, 4)]
     assert len(indices.given) == given
 
