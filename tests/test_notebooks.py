@@ -1,6 +1,7 @@
 """The notebooks run from the first cell to the last; in git they hold no outputs."""
 
 import os
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -22,13 +23,15 @@ def test_no_outputs_in_git(name):
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-def test_notebook_runs(tmp_path, name, monkeypatch):
+def test_notebook_runs(tmp_path, name, monkeypatch, demo):
     from nbclient import NotebookClient
 
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     work = tmp_path / "notebooks"
     work.mkdir()
+    # What is complete is not made again.
+    shutil.copytree(demo, tmp_path / "demo")
     notebook = nbformat.read(FOLDER / name, as_version=4)
     resources = {"metadata": {"path": str(work)}}
     NotebookClient(notebook, timeout=300, resources=resources, env=dict(os.environ)).execute()

@@ -2,21 +2,20 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from chunkfilt.demo import make_demo
-
 README = Path(__file__).parent.parent / "README.md"
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place(tmp_path_factory, demo):
     folder = tmp_path_factory.mktemp("readme")
-    make_demo(folder / "demo")
+    shutil.copytree(demo, folder / "demo")
     return folder
 
 

@@ -180,6 +180,8 @@ class Costing:
         BudgetError
             If there is none; the message names the node and the smallest budget that works.
         """
+        if len(candidates) == 1 and self.peak(*candidates[0]) <= budget:
+            return candidates[0]
         costs = {cut: self.cost(*cut) for cut in candidates}
         # Time is quicker to estimate than memory: look for the first that fits, by cost.
         # Strips that take too much; one that walks holds some rows more than one that does not.

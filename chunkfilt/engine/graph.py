@@ -7,6 +7,7 @@ questions: which pixels of each input it needs for given pixels of its own, and,
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
@@ -117,7 +118,7 @@ class _Bound:
         """The filter, parameters and inputs as they stand in YAML."""
         return self.composite or Written(self.filter, self.params, self.inputs)
 
-    @property
+    @functools.cached_property
     def image(self) -> ImageNode:
         """The first input that is an image; the node works along its axes."""
         return next(one for one in self.inputs if is_image(one))

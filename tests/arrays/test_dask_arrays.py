@@ -35,7 +35,7 @@ VALUES = [name for name, one in BUILT_IN.items() if one.kind == "value"]
 CHUNKS = {
     "even": (5, 4),
     "uneven": ((1, 6, 2, 4), (7, 4)),
-    "pixels": (1, 1),
+    "pixels": ((1, 1, 4, 1, 5, 1), (1, 4, 1, 4, 1)),
     "strips": (13, 2),
     "empty": ((0, 7, 0, 6), (11, 0)),
     "one": (13, 11),

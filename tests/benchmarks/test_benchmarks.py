@@ -17,7 +17,38 @@ if not (ROOT / "benchmarks").is_dir():
     pytest.skip("the benchmarks are not here", allow_module_level=True)
 FULL = ("mean", "gabor", "equalize")
 FEW = ("copy", "dask-image", "FFT")
-PARTS = ("full", "others")
+PARTS = ("full", "more", "others")
+# Several benchmarks in one process: a hundred times starting Python takes a minute. What a
+# contestant is started with is carried out as it stands.
+TOGETHER = """
+import contextlib, io, json, runpy, sys, time
+import zarr
+from benchmarks import __main__, filter_runs, filters, kernels, measure, sources, stores
+
+def here(command, limit=None):
+    _, _, module, *words = command
+    told, argv, started = io.StringIO(), sys.argv, time.perf_counter()
+    pipeline = zarr.config.get("codec_pipeline.path")
+    try:
+        sys.argv = [module, *words]
+        with contextlib.redirect_stdout(told):
+            runpy.run_module(module, run_name="__main__")
+    except SystemExit as end:
+        assert not end.code, (command, end.code)
+    finally:
+        sys.argv = argv
+        zarr.config.set({"codec_pipeline.path": pipeline})
+    taken = time.perf_counter() - started
+    return measure.Process(taken, taken, 1, json.loads(told.getvalue().splitlines()[-1]))
+
+for module in (stores, kernels, filters, sources):
+    module.measure = here
+for module in (stores, kernels, filters, filter_runs):
+    module.pin = lambda workers: None
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["benchmarks", *words]
+    __main__.main()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -36,30 +67,36 @@ def found(bench, tmp_path_factory):
     # All contestants in a few jobs, a peer as its user writes it in the others.
     some = [job for job in jobs if job not in FULL]
     words = {
-        "full": ["stores", "--jobs", ",".join(FULL)],
-        "others": ["stores", "--jobs", ",".join(some), "--contestants", ",".join(FEW)],
-        "kernels": ["kernels"],
+        "full": ["stores", "--jobs", FULL[0]],
         "blocks": ["blocks"],
         "memory": ["memory", "--jobs", "mean"],
+    }
+    together = {
+        "more": ["stores", "--jobs", ",".join(FULL[1:])],
+        "others": ["stores", "--jobs", ",".join(some), "--contestants", ",".join(FEW)],
+        "kernels": ["kernels"],
         "filters": ["filters", "--filters", "gradient,where"],
     }
-    running = {}
-    for name, asked in words.items():
-        command = [sys.executable, "-m", "benchmarks", *asked, "--small", "--rounds", "1"]
-        command += ["--json", str(folder / f"{name}.json")]
-        command += ["--markdown", str(folder / f"{name}.md")]
-        running[name] = subprocess.Popen(
+    for name, asked in (words | together).items():
+        asked += ["--small", "--rounds", "1", "--json", str(folder / f"{name}.json")]
+        asked += ["--markdown", str(folder / f"{name}.md")]
+    begun = [[sys.executable, "-m", "benchmarks", *asked] for asked in words.values()]
+    begun.append([sys.executable, "-c", TOGETHER, json.dumps(list(together.values()))])
+    running = [
+        subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
-    outputs = {name: process.communicate(timeout=300)[0] for name, process in running.items()}
-    for name, process in running.items():
-        assert process.returncode == 0, outputs[name]
+        for command in begun
+    ]
+    outputs = [process.communicate(timeout=300)[0] for process in running]
+    for process, output in zip(running, outputs, strict=True):
+        assert process.returncode == 0, output
     return {
         name: (
             (folder / f"{name}.md").read_text(),
             json.loads((folder / f"{name}.json").read_text()),
         )
-        for name in words
+        for name in words | together
     }
 
 

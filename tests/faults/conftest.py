@@ -1,7 +1,10 @@
 """Runs that nothing happens to, for those that something happens to be compared with."""
 
+import sys
+
 import pytest
 
+from chunkfilt.filters.generic import allow_code_always
 from tests.faults.rig import Rig
 
 
@@ -19,3 +22,31 @@ def rig(whole, tmp_path):
     mine = whole.copy(tmp_path / "rig")
     mine.clear()
     return mine
+
+
+@pytest.fixture
+def here(cli, monkeypatch):
+    """Carry out a command of a rig's in this process, and return what it says.
+
+    To start Python takes longer than most of them.
+    """
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def call(rig, *words, expect=0):
+        sys.modules.pop("faulty", None)
+        monkeypatch.chdir(rig.folder)
+        code, out, err = cli(*words)
+        assert code == expect, (code, out, err)
+        return out + err
+
+    yield call
+    sys.modules.pop("faulty", None)
+    allow_code_always(False)
+
+
+@pytest.fixture
+def run_here(here):
+    """Carry a rig's job out in this process, as `Rig.run` does in another."""
+    return lambda rig, *options, **how: here(
+        rig, "run", "job.yaml", "--allow-code", *options, **how
+    )

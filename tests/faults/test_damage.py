@@ -62,25 +62,27 @@ def damage(rig):
 
 
 @pytest.mark.parametrize("mend", ["resume", "repair"])
-def test_damaged_files_are_named_and_mended(stored, tmp_path, mend):
+def test_damaged_files_are_named_and_mended(stored, tmp_path, here, run_here, mend):
     whole, options = stored
     rig = whole.copy(tmp_path / "rig")
     expected = damage(rig)
     before = contents(rig.out)
-    said = rig.chunkfilt("verify", "out.zarr", expect=4)
+    said = here(rig, "verify", "out.zarr", expect=4)
     for name, told in expected:
         assert any(name in line and told in line for line in said.splitlines()), (name, said)
     assert f"{len(expected)} problems" in said
     assert contents(rig.out) == before
     if mend == "repair":
-        said = rig.chunkfilt("verify", "out.zarr", "--repair", "--allow-code")
+        said = here(rig, "verify", "out.zarr", "--repair", "--allow-code")
         for name, _ in expected:
             assert any("repairing" in line and name in line for line in said.splitlines())
     else:
-        rig.run("--resume", *options)
-        rig.chunkfilt("verify", "out.zarr")
-    # The intermediate is gone with the run that kept it; values and sound blocks stay.
-    assert rig.record()["sessions"][-1]["resumed"] >= 8
+        run_here(rig, "--resume", *options)
+        here(rig, "verify", "out.zarr")
+    # The intermediate is gone with the run that kept it: damaged blocks are computed without it.
+    session = rig.record()["sessions"][-1]
+    assert session["resumed"] >= 16
+    assert session["blocks"] + session["resumed"] == 24
     same(rig, whole)
 
 
@@ -92,18 +94,18 @@ def test_damaged_files_are_named_and_mended(stored, tmp_path, mend):
         pytest.param("equalize_hist/zarr.json", marks=pytest.mark.faults),
     ],
 )
-def test_damaged_metadata_is_told_never_resumed(whole, tmp_path, name):
+def test_damaged_metadata_is_told_never_resumed(whole, tmp_path, here, run_here, name):
     rig = whole.copy(tmp_path / "rig")
     file = rig.out / name
     file.write_bytes(file.read_bytes()[:-30])
-    rig.chunkfilt("verify", "out.zarr", expect=2)
-    said = rig.run("--resume", expect=2)
+    here(rig, "verify", "out.zarr", expect=2)
+    said = run_here(rig, "--resume", expect=2)
     assert str(file.parent.relative_to(rig.folder)) in said
-    rig.run("--overwrite")
+    run_here(rig, "--overwrite")
     same(rig, whole)
 
 
-def test_a_damaged_intermediate_is_computed_again(rig, whole):
+def test_a_damaged_intermediate_is_computed_again(rig, whole, run_here):
     from tests.faults.test_records import _NO_RECORD, WORDS
 
     rig.script(_NO_RECORD, "19", *WORDS, expect=-9)
@@ -112,14 +114,14 @@ def test_a_damaged_intermediate_is_computed_again(rig, whole):
     files[0].write_bytes(b"")
     files[1].write_bytes(flipped(7)(files[1].read_bytes()))
     files[2].unlink()
-    rig.run("--resume")
+    run_here(rig, "--resume")
     same(rig, whole)
 
 
-def test_an_intermediate_that_is_gone(rig, whole):
+def test_an_intermediate_that_is_gone(rig, whole, run_here):
     from tests.faults.test_records import _NO_RECORD, WORDS
 
     rig.script(_NO_RECORD, "19", *WORDS, expect=-9)
     shutil.rmtree(rig.folder / "out.zarr.run" / "intermediate")
-    rig.run("--resume")
+    run_here(rig, "--resume")
     same(rig, whole)

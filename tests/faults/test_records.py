@@ -96,10 +96,10 @@ def text_of(small):
 
 
 @pytest.mark.parametrize("nth", [6, 9, 24, *(slow(n) for n in (1, 8, 13, 16, 17, 20))])
-def test_killed_between_a_block_and_its_record(rig, whole, nth):
+def test_killed_between_a_block_and_its_record(rig, whole, run_here, nth):
     rig.script(_NO_RECORD, str(nth), *WORDS, "--scheduler", "serial", expect=-9)
     assert [rig.recorded(1), rig.recorded(3)] == [min(nth - 1, 8), max(nth - 17, 0)]
-    rig.run("--resume", "--workers", "2")
+    run_here(rig, "--resume", "--workers", "2")
     # Also what was found of values, in passes that store nothing.
     assert rig.record()["sessions"][-1]["resumed"] == nth - 1
     same(rig, whole)
@@ -166,16 +166,16 @@ def test_garbage_where_values_are_kept(rig, whole):
 
 
 @pytest.mark.parametrize("name", ["run.json", "ledger-3.jsonl"])
-def test_what_is_gone_of_the_records(rig, whole, name):
+def test_what_is_gone_of_the_records(rig, whole, run_here, name):
     rig.script(_NO_RECORD, "19", *WORDS, expect=-9)
     (rig.folder / "out.zarr.run" / name).unlink()
     if name == "run.json":
-        said = rig.run("--resume", expect=2)
+        said = run_here(rig, "--resume", expect=2)
         assert "no record of a run" in said
         assert "--overwrite" in said
-        rig.run("--overwrite")
+        run_here(rig, "--overwrite")
     else:
-        rig.run("--resume")
+        run_here(rig, "--resume")
     same(rig, whole)
 
 
@@ -206,10 +206,10 @@ def test_an_output_of_nothing_but_fill_values(tmp_path, make_store):
     assert not stray.exists()
 
 
-def test_a_finished_run_has_nothing_to_do(rig, whole):
-    rig.run()
+def test_a_finished_run_has_nothing_to_do(rig, whole, run_here):
+    run_here(rig)
     before = {f: os.stat(rig.out / f).st_mtime_ns for f in contents(rig.out) if "c/" in f}
-    rig.run("--resume")
+    run_here(rig, "--resume")
     last = rig.record()["sessions"][-1]
     assert (last["blocks"], last["resumed"]) == (0, 24)
     assert before == {f: os.stat(rig.out / f).st_mtime_ns for f in before}

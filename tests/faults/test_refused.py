@@ -46,36 +46,36 @@ def test_the_lock_of_a_run_that_was_killed(rig, whole):
     "target",
     ["in.zarr", "in.zarr/c/out", ".", "link", "link/c", "./deep/../in.zarr", "in.zarr.run/.."],
 )
-def test_the_output_is_or_touches_the_input(rig, target):
+def test_the_output_is_or_touches_the_input(rig, run_here, target):
     (rig.folder / "deep").mkdir()
     (rig.folder / "link").symlink_to("in.zarr")
     before = state(rig.folder / "in.zarr")
     for option in ("--overwrite", "--resume"):
-        said = rig.run("--set", f"output.path={target}", option, expect=2)
+        said = run_here(rig, "--set", f"output.path={target}", option, expect=2)
         assert "input" in said
     assert state(rig.folder / "in.zarr") == before
     assert (rig.folder / "link").is_symlink()
 
 
-def test_the_input_is_a_link_to_the_output(rig):
+def test_the_input_is_a_link_to_the_output(rig, run_here):
     rig.run()
     (rig.folder / "input").symlink_to("out.zarr/ground")
     before = state(rig.out)
-    said = rig.run("--set", "input=input", "--overwrite", expect=2)
+    said = run_here(rig, "--set", "input=input", "--overwrite", expect=2)
     assert "input" in said
     assert state(rig.out) == before
 
 
-def test_an_output_that_exists(rig, whole):
+def test_an_output_that_exists(rig, whole, run_here):
     rig.run()
     before = state(rig.out)
-    said = rig.run(expect=2)
+    said = run_here(rig, expect=2)
     assert "exists" in said
     assert "--overwrite" in said
     assert state(rig.out) == before
-    rig.run("--resume")
+    run_here(rig, "--resume")
     same(rig, whole)
-    rig.run("--overwrite")
+    run_here(rig, "--overwrite")
     assert rig.record()["sessions"][-1]["blocks"] == 24
     same(rig, whole)
 
@@ -153,20 +153,20 @@ ALIKE = {"a mode", "the shards", "the compressor", "the shape", "a chunk that is
     "what",
     [pytest.param(one, marks=[pytest.mark.faults] * (one in ALIKE)) for one in CHANGES],
 )
-def test_resuming_another_run(halfway, whole, tmp_path, what):
+def test_resuming_another_run(halfway, whole, tmp_path, run_here, what):
     change, told = CHANGES[what]
     mine = halfway.copy(tmp_path / "rig")
     options = change if isinstance(change, tuple) else ()
     if not options:
         change(mine)
     before = state(mine.out)
-    said = mine.run("--resume", *options, expect=2)
+    said = run_here(mine, "--resume", *options, expect=2)
     assert "cannot resume" in said
     assert told in said
     assert "--overwrite" in said
     assert state(mine.out) == before
     if what == "a parameter":
-        mine.run("--resume")
+        run_here(mine, "--resume")
         same(mine, whole)
 
 

@@ -108,7 +108,7 @@ def test_a_full_disk(rig, whole, disk, room, options):
 
 
 @pytest.mark.parametrize("size", [200, 30_000, 250_000])
-def test_files_that_may_not_grow(rig, whole, size):
+def test_files_that_may_not_grow(rig, whole, run_here, size):
     """RLIMIT_FSIZE stands in for quotas: metadata fits, or not; pixels do not."""
 
     def limit():
@@ -118,16 +118,16 @@ def test_files_that_may_not_grow(rig, whole, size):
     assert "File too large" in said
     assert "to go on:" in said
     nothing_torn(rig, whole)
-    rig.run("--resume")
+    run_here(rig, "--resume")
     same(rig, whole)
 
 
 @pytest.mark.parametrize("nth", [3, 19, 24])
-def test_no_space_for_a_record(rig, whole, nth):
+def test_no_space_for_a_record(rig, whole, run_here, nth):
     words = ("run", "job.yaml", "--allow-code", "--scheduler", "serial")
     said = rig.script(_HALF, str(nth), *words, expect=3)
     assert "No space left on device" in said
-    rig.run("--resume")
+    run_here(rig, "--resume")
     assert rig.record()["sessions"][-1]["resumed"] >= nth - 2
     same(rig, whole)
 
@@ -148,13 +148,13 @@ def test_a_disk_that_may_not_be_written_to(rig, disk):
 
 
 @pytest.mark.parametrize("where", ["deep/out.zarr", "out.zarr", "out.zarr.run"])
-def test_a_file_where_a_folder_belongs(rig, where):
+def test_a_file_where_a_folder_belongs(rig, run_here, where):
     rig.fault(trace=True)
     file = rig.folder / where.split("/", maxsplit=1)[0]
     file.write_text("somebody's")
     path = f"{rig.folder}/{where.removesuffix('.run')}"
     for option in ("--resume", "--overwrite"):
-        said = rig.run("--set", f"output.path={path}", option, expect=2)
+        said = run_here(rig, "--set", f"output.path={path}", option, expect=2)
         assert str(file) in said
     assert file.read_text() == "somebody's"
     assert not computed(rig)
