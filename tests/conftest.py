@@ -41,6 +41,14 @@ def pixels_of(shape, dtype="uint16", seed=0):
     return rng.integers(info.min, info.max, shape, dtype=dtype, endpoint=True)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _interruptible():
+    """Let the processes that tests start be interrupted; in a shell's background none could be."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="session")
 def make_store():
     """Write an array as a Zarr store: ``make_store(path, array, chunks=..., dims="yx")``."""
