@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,11 +61,11 @@ def verify(
 
 
 def compare(
-    first: Annotated[str, typer.Argument(metavar="A", help="A Zarr store.")],
+    first: Annotated[str, typer.Argument(metavar="A", help="An image: Zarr or TIFF.")],
     second: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
     as_json: AsJson = False,
 ) -> None:
-    """Compare two stores pixel by pixel: equal or not, where, and by how much."""
+    """Compare two images pixel by pixel: equal or not, where, and by how much."""
     from chunkfilt.arrays import checking
 
     found = checking.compare_stores(first, second)
@@ -107,18 +106,15 @@ def rerun(
 
 
 def info(
-    path: Annotated[str, typer.Argument(help="A Zarr store or a TIFF file.")],
+    path: Annotated[str, typer.Argument(help="An image: Zarr or TIFF.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show what a store holds: shape, axes, chunks, and the run that wrote it."""
-    from chunkfilt.storage.images import arrays_in, open_image, root_record
+    """Show what a store or file holds: shape, axes, chunks, and the run that wrote it."""
+    from chunkfilt.storage.images import named, open_images, root_record
     from chunkfilt.words import format_bytes
 
     found: list[dict[str, Any]] = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        images = [(name, open_image(path, name or None)) for name in arrays_in(path)]
-    for name, image in images:
+    for name, image in open_images(path).items():
         spec = image.spec
         found.append(
             {
@@ -144,7 +140,7 @@ def info(
         cut = " x ".join(map(str, one["chunks"]))
         shards = " x ".join(map(str, one["shards"])) if one["shards"] else "none"
         print(f"  chunks {cut}, shards {shards}, {one['compressor']}, {one['format']}")
-    if isinstance(record.get("versions"), dict) and "chunkfilt" in record["versions"]:
+    if "chunkfilt" in named(record, "versions"):
         from chunkfilt.arrays.checking import origin
 
         print(origin(path))

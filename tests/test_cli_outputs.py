@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tifffile
 import zarr
 
 from chunkfilt.filters.generic import allow_code_always
@@ -79,6 +80,8 @@ def test_a_run_that_is_stopped_says_how_to_go_on(cli, faulty, tmp_path):
     assert "c/0/0 (y 0:8, x 0:8) and 34 more: no record that it was written" in err
     code, out, _ = cli("info", "out.zarr")
     assert (code, "UNFINISHED" in out) == (0, True)
+    code, _, err = cli("rerun", "out.zarr", "--allow-code")
+    assert (code, "is unfinished: resume it first" in err) == (2, True)
     assert "StoppedError: " in out
     (tmp_path / "fault").unlink()
     words = again.removeprefix("to go on:  chunkfilt ").split()
@@ -280,3 +283,17 @@ def test_info(cli, out):
                  "input ../in.zarr: sha256:", "threads x 2", "the job", "- maximum:"):  # fmt: skip
         assert word in said
     assert len(json.loads(cli("info", out, "--json")[1])["run"]["checksums"]) == 2
+
+
+def test_info_and_compare_of_a_tiff_file(cli, mosaic, tmp_path):
+    pixels = zarr.open_array(str(mosaic))[:]
+    with tifffile.TiffWriter(tmp_path / "two.tif") as writer:
+        for one in (pixels, pixels[:7]):
+            writer.write(one, metadata=None)
+    tifffile.imwrite(tmp_path / "one.tif", pixels)
+    code, said, err = cli("info", "two.tif")
+    assert (code, err) == (0, "")
+    assert said.startswith("0: 40 y x 50 x, uint16, ")
+    assert "\n1: 7 y x 50 x, uint16, " in said
+    assert cli("info", "one.tif")[1].startswith("one.tif: 40 y x 50 x")
+    assert cli("compare", "one.tif", mosaic) == (0, "equal, 2000 pixels\n", "")

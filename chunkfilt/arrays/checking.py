@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +12,16 @@ from typing import Any
 from chunkfilt.arrays.job import document_beside, run_options, stored_as
 from chunkfilt.config import Built, Job, check_job
 from chunkfilt.documents import Document, write_yaml
-from chunkfilt.errors import InputError, StorageError, UnfinishedWarning
+from chunkfilt.errors import InputError, StorageError
 from chunkfilt.runtime.compute import results_of
+from chunkfilt.runtime.options import RunOptions
 from chunkfilt.runtime.progress import Report, silent
 from chunkfilt.runtime.provenance import summary_of
 from chunkfilt.runtime.run import RunResult, run
+from chunkfilt.runtime.tables import has_sums
 from chunkfilt.runtime.verify import Difference, compare
-from chunkfilt.storage.images import arrays_in, open_image, root_record
+from chunkfilt.storage.images import named, open_images, root_record
 from chunkfilt.storage.paths import local_path
-from chunkfilt.storage.stored import StoredImage
 from chunkfilt.storage.zarr_output import run_folder
 
 __all__ = ["Again", "compare_stores", "origin", "repair", "rerun"]
@@ -31,7 +31,8 @@ __all__ = ["Again", "compare_stores", "origin", "repair", "rerun"]
 class Again:
     """What computing an output once more has given.
 
-    `results` has for each image its checksums, for each value what is recorded of it: then and now.
+    `results` has for each image its checksums, for each value what is recorded of it: then and now,
+    "none" where there is none.
     """
 
     results: Mapping[str, tuple[str, str]]
@@ -90,33 +91,27 @@ def rerun(
         Where to keep what is computed; by default only its checksum is.
     **options
         ``scheduler``, ``workers``, ``memory`` as for `save`.
+
+    Raises
+    ------
+    StorageError
+        If its run was stopped, or is not recorded.
     """
     place = local_path(path)
     record = root_record(place)
+    if record.get("job") is not None and not record.get("finished"):
+        message = f"{place} is unfinished: resume it first, there is nothing to compare with yet"
+        raise StorageError(message)
     job, built = _job(place)
-    if out is None:
-        outputs = built.outputs
-        if not built.group:
-            outputs = dict(zip([""], outputs.values(), strict=True))
-        found = results_of(outputs, _options(options), progress)
-    else:
-        target, stored = local_path(out, "output"), stored_as(job.output.model_dump(), built.output)
-        document = document_beside(built.outputs, target, built.group, stored)
-        run(
-            built.outputs,
-            target,
-            group=built.group,
-            output=built.output,
-            options=_options(options),
-            document=document,
-            report=progress,
-        )
-        found = root_record(target)
+    found = _once_more(job, built, out, _options(options), progress)
     then, now = _results(record), _results(found)
-    results = {name: (held, now.get(name, "none")) for name, held in then.items()}
-    return Again(
-        results, tuple(_changes(record, summary_of(built.outputs, None, run_folder(place))))
-    )
+    unknown = [name for name, held in named(record, "tables").items() if not has_sums(held)]
+    names = [*then, *(name for name in now if name not in {*then, *unknown})]
+    results = {name: (then.get(name, "none"), now.get(name, "none")) for name in names}
+    why = f"has no sums on record: `chunkfilt verify {place} --repair` adds them"
+    notes = (f"{name} is not comparable: its table {why}" for name in unknown)
+    changes = _changes(record, summary_of(built.outputs, None, run_folder(place)))
+    return Again(results, (*notes, *changes))
 
 
 def compare_stores(
@@ -129,7 +124,7 @@ def compare_stores(
     InputError
         If they do not hold the same arrays, or shapes differ.
     """
-    ours, theirs = (_images(local_path(one)) for one in (first, second))
+    ours, theirs = (open_images(local_path(one)) for one in (first, second))
     if ours.keys() != theirs.keys():
         listed = [", ".join(name or "one array" for name in one) for one in (ours, theirs)]
         message = f"{first} holds {listed[0]}; {second} holds {listed[1]}"
@@ -146,15 +141,16 @@ def origin(path: str | os.PathLike[str]) -> str:
 
 def _origin(place: Path, record: Mapping[str, Any]) -> Iterator[str]:
     state = "finished" if record.get("finished") else "UNFINISHED: its run was stopped"
-    yield f"written by chunkfilt {record['versions'].get('chunkfilt')}, {state}"
-    for name, checksum in record.get("checksums", {}).items():
+    versions = dict(named(record, "versions"))
+    yield f"written by chunkfilt {versions.pop('chunkfilt', 'of unknown version')}, {state}"
+    for name, checksum in named(record, "checksums").items():
         yield f"  checksum {name}: {checksum}".replace(" :", ":")
-    for name, value in (*record.get("values", {}).items(), *record.get("tables", {}).items()):
+    for name, value in (*named(record, "values").items(), *named(record, "tables").items()):
         yield f"  {name}: {json.dumps(value)}"
-    for name, mark in record.get("inputs", {}).items():
+    for name, mark in named(record, "inputs").items():
         yield f"  input {name}: {mark}"
-    others = (f"{name} {one}" for name, one in record["versions"].items() if name != "chunkfilt")
-    yield f"  with {', '.join(others)}"
+    if versions:
+        yield f"  with {', '.join(f'{name} {one}' for name, one in versions.items())}"
     for session in _sessions(place):
         yield f"  {session}"
     if record.get("job") is not None:
@@ -191,29 +187,48 @@ def _job(place: Path) -> tuple[Job, Built]:
     return job, job.build()
 
 
-def _options(given: Mapping[str, Any]) -> Any:
+def _once_more(
+    job: Job,
+    built: Built,
+    out: str | os.PathLike[str] | None,
+    options: RunOptions,
+    report: Report,
+) -> dict[str, Any]:
+    """Compute a job's outputs; return what is recorded of them, which are kept only where asked."""
+    if out is None:
+        outputs = built.outputs
+        if not built.group:
+            outputs = dict(zip([""], outputs.values(), strict=True))
+        return results_of(outputs, options, report)
+    target, stored = local_path(out, "output"), stored_as(job.output.model_dump(), built.output)
+    run(
+        built.outputs,
+        target,
+        group=built.group,
+        output=built.output,
+        options=options,
+        document=document_beside(built.outputs, target, built.group, stored),
+        report=report,
+    )
+    return root_record(target)
+
+
+def _options(given: Mapping[str, Any]) -> RunOptions:
     return run_options(**{name: value for name, value in given.items() if value is not None})
 
 
-def _images(place: Path) -> dict[str, StoredImage]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnfinishedWarning)
-        return {name: open_image(place, name or None) for name in arrays_in(place)}
-
-
 def _results(record: Mapping[str, Any]) -> dict[str, str]:
-    """Return what is recorded of pixels, values and tables, as text."""
-    told = {**record.get("values", {}), **record.get("tables", {})}
-    return {
-        **record.get("checksums", {}),
-        **{name: json.dumps(held) for name, held in told.items()},
-    }
+    """Return what is recorded of pixels, values and tables, as text; tables without sums aside."""
+    tables = {name: held for name, held in named(record, "tables").items() if has_sums(held)}
+    told = {**named(record, "values"), **tables}
+    sums = {name: str(held) for name, held in named(record, "checksums").items()}
+    return {**sums, **{name: json.dumps(held) for name, held in told.items()}}
 
 
 def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is no longer as it was when an output was written."""
     for word, told in (("inputs", "input"), ("filters", "filter"), ("versions", "version of")):
-        for name, held in then.get(word, {}).items():
+        for name, held in named(then, word).items():
             found = now[word].get(name)
             if found != held:
                 yield f"{told} {name}: was {held}, is {found}"

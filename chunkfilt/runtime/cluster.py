@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import queue
 import time
 import uuid
@@ -92,7 +93,9 @@ class Distributed:
                 host="127.0.0.1",
             )
         )
-        return Client(cluster, timeout=CONNECT, set_as_default=False)
+        client = Client(cluster, timeout=CONNECT, set_as_default=False)
+        client.register_worker_callbacks(_hush)
+        return client
 
     def _join(self, address: str) -> Any:
         from distributed import Client
@@ -150,7 +153,7 @@ class Distributed:
         self.lost = True
         return StoppedError(f"the dask scheduler at {self.address} is gone; {_RESUME}")
 
-    def check(self, inputs: Sequence[Path], folder: Path) -> None:
+    def check(self, inputs: Sequence[Path], folder: Path, packages: Sequence[str] = ()) -> None:
         """Refuse a worker that has other versions, cannot read the inputs or not write beside them.
 
         Raises
@@ -159,7 +162,7 @@ class Distributed:
             Naming the worker, its machine, and what to do.
         """
         try:
-            check_workers(self.client, inputs, folder)
+            check_workers(self.client, inputs, folder, packages)
         except OSError as error:  # of the connection; a `TimeoutError` is one
             message = f"the workers of the dask cluster at {self.address} do not answer: {error}"
             raise InputError(message) from error
@@ -185,6 +188,15 @@ class Distributed:
     def close(self) -> None:
         """Disconnect, and stop the cluster if it was started here."""
         self._stack.close()
+
+
+def _hush() -> None:
+    """Keep a worker from telling, with tracebacks, that its scheduler is gone when a run stops.
+
+    What becomes of its blocks is told by who runs them; what it says of its memory is news.
+    """
+    logging.getLogger("distributed.worker").setLevel(logging.CRITICAL)
+    logging.getLogger("distributed.worker.memory").setLevel(logging.WARNING)
 
 
 class _Pending:

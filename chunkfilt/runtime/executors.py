@@ -41,8 +41,11 @@ class Executor(Protocol):
     tasks_per_process: int
     dashboard: str | None
 
-    def check(self, inputs: Sequence[Path], folder: Path) -> None:
-        """Raise `InputError` unless every worker reads `inputs` and writes in `folder`."""
+    def check(self, inputs: Sequence[Path], folder: Path, packages: Sequence[str] = ()) -> None:
+        """Raise `InputError` unless every worker reads `inputs` and writes in `folder`.
+
+        `packages` are further ones that all must have in the same versions.
+        """
         ...
 
     def execute(self, task: Task, indices: Iterator[int]) -> Iterator[tuple[int, Any]]:
@@ -63,7 +66,7 @@ class LocalExecutor:
 
     dashboard: str | None = None
 
-    def check(self, inputs: Sequence[Path], folder: Path) -> None:
+    def check(self, inputs: Sequence[Path], folder: Path, packages: Sequence[str] = ()) -> None:
         """Do nothing."""
 
     def close(self) -> None:

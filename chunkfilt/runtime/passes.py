@@ -16,7 +16,7 @@ import numpy as np
 from chunkfilt.engine.costing import Pass
 from chunkfilt.engine.graph import ImageNode, Node, Source, Value, substitute
 from chunkfilt.engine.values import join_rows, row_numbers, take_rows
-from chunkfilt.errors import InputError, RunError, StoppedError
+from chunkfilt.errors import InputError, MissingDependency, RunError, StoppedError
 from chunkfilt.grid import Blocks, Region
 from chunkfilt.kernels.checksum import combine_checksums
 from chunkfilt.runtime.executors import Executor, Failed
@@ -175,7 +175,7 @@ class _Sweep:
 
     def _again(self, index: int, error: BaseException, tries: int) -> bool:
         """Return whether to try a block once more; stop where that leads nowhere."""
-        if self.ledger is None or isinstance(error, InputError):
+        if self.ledger is None or isinstance(error, InputError | MissingDependency):
             raise error
         if _no_room(error):
             raise StoppedError(str(error)) from error

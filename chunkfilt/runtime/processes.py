@@ -64,7 +64,7 @@ class Processes:
         self.workers, self._codec_threads = workers, codec_threads
         self._idle: list[_Worker] = []
 
-    def check(self, inputs: Sequence[Path], folder: Path) -> None:
+    def check(self, inputs: Sequence[Path], folder: Path, packages: Sequence[str] = ()) -> None:
         """Do nothing: they are on this machine, and this user's."""
 
     def execute(self, task: Task, indices: Iterator[int]) -> Iterator[tuple[int, Any]]:

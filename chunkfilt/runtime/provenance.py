@@ -133,12 +133,13 @@ def summary_of(
     images = [reader for reader in readers if isinstance(reader, StoredImage)]
     bound = [node for node in order if isinstance(node, Filtered | Value)]
     used = [one for node in bound for one in (node.filter, node.written.filter)]
+    packages = (*PACKAGES, *sorted({name for one in images for name in one.packages}))
     return {
         "finished": False,
         "job": document,
         "inputs": {near_path(one.path, folder): one.fingerprint() for one in images},
         "filters": {one.name: one.rules.version for one in used},
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": {name: importlib.metadata.version(name) for name in packages},
     }
 
 

@@ -27,7 +27,9 @@ _TIMEOUT = 60.0
 CONNECT = 10.0
 
 
-def check_workers(client: Any, inputs: Sequence[Path], folder: Path) -> None:
+def check_workers(
+    client: Any, inputs: Sequence[Path], folder: Path, packages: Sequence[str] = ()
+) -> None:
     """Refuse a worker that has other versions, cannot read the inputs or not write in `folder`.
 
     Raises
@@ -35,9 +37,10 @@ def check_workers(client: Any, inputs: Sequence[Path], folder: Path) -> None:
     InputError
         Naming the worker, its machine, and what to do.
     """
-    ask = functools.partial(client.get_versions, packages=list(_PACKAGES))
+    packages = (*_PACKAGES, *packages)
+    ask = functools.partial(client.get_versions, packages=list(packages))
     versions = client.sync(ask, callback_timeout=_TIMEOUT)
-    wrong = dict(_differing(versions["client"], versions["workers"]))
+    wrong = dict(_differing(packages, versions["client"], versions["workers"]))
     remedy = "install the same versions on every worker"
     if not wrong:
         with _mark(Path(folder).absolute()) as mark:
@@ -61,11 +64,13 @@ def check_workers(client: Any, inputs: Sequence[Path], folder: Path) -> None:
         raise InputError(message)
 
 
-def _differing(ours: Mapping[str, Any], workers: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _differing(
+    packages: Sequence[str], ours: Mapping[str, Any], workers: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
     """Yield the workers that have other versions, and which."""
-    here = _versions(ours)
+    here = _versions(packages, ours)
     for address, told in workers.items():
-        there = _versions(told)
+        there = _versions(packages, told)
         parts = [
             f"{name} {there.get(name) or 'is missing'} instead of {version}"
             for name, version in here.items()
@@ -75,11 +80,11 @@ def _differing(ours: Mapping[str, Any], workers: Mapping[str, Any]) -> Iterator[
             yield address, f"it has {', '.join(parts)}"
 
 
-def _versions(told: Any) -> dict[str, str | None]:
-    packages = told.get("packages", {}) if isinstance(told, Mapping) else {}
-    held = {name: packages.get(name) for name in _PACKAGES}
+def _versions(packages: Sequence[str], told: Any) -> dict[str, str | None]:
+    found = told.get("packages", {}) if isinstance(told, Mapping) else {}
+    held = {name: found.get(name) for name in packages}
     # Functions travel as code of one minor version.
-    python = str(packages.get("python") or "").split(".")
+    python = str(found.get("python") or "").split(".")
     return {"Python": ".".join(python[:2]) or None, **held}
 
 

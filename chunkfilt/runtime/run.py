@@ -167,7 +167,9 @@ def run(
     place = check_run(outputs, path, output, resume=resume)
     folder = run_folder(place)
     with run_lock(folder), open_executor(options) as executor, compiling_told(report):
-        executor.check([Path(one.path) for one in input_images(outputs)], folder)
+        images = input_images(outputs)
+        packages = sorted({name for one in images for name in one.packages})
+        executor.check([Path(one.path) for one in images], folder, packages)
         held = recorded(place) if resume else None
         ended = held is not None and bool(root_record(place).get("finished"))
         plan, layouts = _planned(outputs, output, options, executor, held, ended)

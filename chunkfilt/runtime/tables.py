@@ -15,7 +15,7 @@ import numpy as np
 from chunkfilt.engine.graph import ImageNode, Value
 from chunkfilt.engine.values import lay_rows
 
-__all__ = ["check_table", "recorded_values", "value_document"]
+__all__ = ["check_table", "has_sums", "recorded_values", "value_document"]
 
 # Letters of a value that still goes into the attributes; bytes that are read at a time.
 _SMALL_JSON, _PIECE = 1 << 16, 1 << 18
@@ -70,10 +70,15 @@ def recorded_values(
     return {word: held for word, held in (("values", small), ("tables", tables)) if held}
 
 
+def has_sums(record: Any) -> bool:
+    """Return whether a table's record says what it holds; that of older runs names its file."""
+    return isinstance(record, Mapping) and {"bytes", "crc32c"} <= record.keys()
+
+
 def check_table(place: Path, name: str, record: Any) -> str | None:
     """Return what is wrong with a stored table, or None; `record` is its own."""
-    if not isinstance(record, Mapping) or not {"bytes", "crc32c"} <= record.keys():
-        return "has no sums on record"
+    if not has_sums(record):
+        return f"has no sums on record: `chunkfilt verify {place} --repair` adds them"
     try:
         with (place / _file(name)).open("rb") as stream:
             held = _Summed(None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from chunkfilt.errors import InputError, StorageError, UnfinishedWarning
+from chunkfilt.errors import InputError, StorageError
 from chunkfilt.grid import Blocks, Region
 from chunkfilt.kernels.checksum import combine_checksums, format_checksum, image_checksum
 from chunkfilt.runtime.executors import Failed, Threads
 from chunkfilt.runtime.ledger import last_records, looked_at
 from chunkfilt.runtime.machine import available_cores
 from chunkfilt.runtime.tables import check_table
-from chunkfilt.storage.images import arrays_in, open_image, root_record
+from chunkfilt.storage.images import named, open_images, root_record
 from chunkfilt.storage.paths import local_path
 from chunkfilt.storage.stored import StoredImage
 from chunkfilt.storage.units import OutputArray
@@ -30,6 +30,8 @@ __all__ = ["Difference", "Verified", "compare", "verify"]
 
 # Pixels that are compared at a time.
 _PIXELS = 1 << 22
+# What the ledger calls images that are kept between passes, in the run's folder.
+_KEPT = re.compile(r"keep \d+-\d+")
 
 
 @dataclass(frozen=True)
@@ -92,9 +94,8 @@ def verify(path: str | os.PathLike[str]) -> Verified:
     if not isinstance(record.get("versions"), dict):
         message = f"{place} was not written by chunkfilt: there is nothing to compare it with"
         raise StorageError(message)
-    images = _images(place)
-    last = next((units for _, _, units in last_records(folder)), images)
-    names = _named(record, "checksums") or last
+    images = open_images(place)
+    names = _written(record, folder) or list(images)
     gone = [f"{place / name} is missing" for name in names if name not in images]
     images = {name: images[name] for name in names if name in images}
     if not any(folder.glob("ledger-[0-9]*.jsonl")) and images:
@@ -106,7 +107,7 @@ def verify(path: str | os.PathLike[str]) -> Verified:
             if isinstance(image, ZarrImage)
         }
         units, sums, problems = _by_records(folder, stores)
-    tables = _named(record, "tables")
+    tables = named(record, "tables")
     hurt = ((name, check_table(place, name, held)) for name, held in tables.items())
     problems += [f"{place}/tables/{name}.csv {wrong}" for name, wrong in hurt if wrong is not None]
     return Verified(
@@ -201,16 +202,12 @@ def _blocks(image: StoredImage) -> Blocks:
     return Blocks(image.spec.shape, tuple(block))
 
 
-def _images(place: Path) -> dict[str, StoredImage]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnfinishedWarning)
-        return {name: open_image(place, name or None) for name in arrays_in(place)}
-
-
-def _named(record: Mapping[str, Any], word: str) -> Mapping[str, Any]:
-    """Return what an output's attributes have by name: checksums, tables; none if they do not."""
-    told = record.get(word)
-    return told if isinstance(told, dict) else {}
+def _written(record: Mapping[str, Any], folder: Path) -> list[str]:
+    """Return which images a run has written, or was writing when it was stopped."""
+    if record.get("finished"):
+        return list(named(record, "checksums"))
+    units = next((units for _, _, units in last_records(folder)), {})
+    return [name for name in units if not _KEPT.fullmatch(name)]
 
 
 def _finished(record: Mapping[str, Any]) -> Iterator[str]:
@@ -220,7 +217,7 @@ def _finished(record: Mapping[str, Any]) -> Iterator[str]:
 
 def _other_sums(record: Mapping[str, Any], sums: Mapping[str, int]) -> Iterator[str]:
     """Yield which images have another checksum than the attributes say."""
-    told = _named(record, "checksums")
+    told = named(record, "checksums")
     for name, total in sums.items():
         found = format_checksum(total)
         if record.get("finished") and told.get(name) != found:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from chunkfilt.errors import StorageError
+from chunkfilt.errors import StorageError, UnfinishedWarning
 from chunkfilt.storage.paths import existing_path
 from chunkfilt.storage.stored import StoredImage
-from chunkfilt.storage.tiff_directories import is_tiff
+from chunkfilt.storage.tiff_file import is_tiff
 from chunkfilt.storage.zarr_store import open_zarr, zarr_arrays, zarr_record
 from chunkfilt.words import shown
 
-__all__ = ["arrays_in", "open_image", "root_record"]
+__all__ = ["arrays_in", "named", "open_image", "open_images", "root_record"]
 
 MISSING = ("fill", "error")
 
@@ -55,6 +56,10 @@ def open_image(
     if missing not in MISSING:
         message = f"missing must be one of {', '.join(MISSING)}, got {shown(missing)}"
         raise StorageError(message)
+    if not isinstance(array, str | None):
+        message = f'array must be a text such as "0", got {shown(array)}'
+        raise StorageError(message)
+    axes, spatial = _names("axes", axes), _names("spatial", spatial)
     place = existing_path(path)
     if is_tiff(place):
         from chunkfilt.storage.tiff_store import open_tiff
@@ -73,7 +78,40 @@ def arrays_in(path: str | os.PathLike[str]) -> list[str]:
     return zarr_arrays(place)
 
 
+def open_images(path: str | os.PathLike[str]) -> dict[str, StoredImage]:
+    """Open all images at a path, by the names of `arrays_in`; unfinished ones without a warning.
+
+    Raises
+    ------
+    StorageError
+        If the path is missing, or holds what is no image.
+    """
+    place = existing_path(path)
+    if is_tiff(place):
+        from chunkfilt.storage.tiff_store import open_tiffs
+
+        return dict(open_tiffs(place))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnfinishedWarning)
+        return {name: open_image(place, name or None) for name in zarr_arrays(place)}
+
+
 def root_record(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return what the run that wrote a store recorded; empty for images from elsewhere."""
     place: Path = existing_path(path)
     return {} if is_tiff(place) else zarr_record(place)
+
+
+def named(record: Mapping[str, Any], word: str) -> Mapping[str, Any]:
+    """Return what a record has by name: checksums, tables, versions; none if it does not."""
+    told = record.get(word)
+    return told if isinstance(told, dict) else {}
+
+
+def _names(word: str, given: Iterable[str] | None) -> tuple[str, ...] | None:
+    """Return names that were given for axes as a tuple; who knows the axes looks at each."""
+    try:
+        return None if given is None else tuple(given)
+    except TypeError:
+        message = f'{word} must be names such as "zyx", got {shown(given)}'
+        raise StorageError(message) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from chunkfilt.errors import StorageError
+from chunkfilt.words import shown
 
 __all__ = ["nodata_of", "nodata_text"]
 
@@ -21,18 +23,32 @@ def nodata_text(value: float) -> float | str:
 
 
 def nodata_of(stored: Any, dtype: np.dtype[Any], place: Path, given: float | None) -> float | None:
-    """Return the value of missing pixels, as given or, where it can be one, as stored."""
-    held: Any = stored if given is None else given
-    if isinstance(held, str) and given is None and held.lower() in _NUMBERS:
-        held = float(held)
-    if held is None or isinstance(held, bool) or not isinstance(held, (int, float)):
-        return None
-    if dtype.kind == "f":
-        return float(held)
-    whole = math.isfinite(held) and held == int(held) and dtype.kind in "iu"
-    if whole and np.iinfo(dtype).min <= int(held) <= np.iinfo(dtype).max:
-        return int(held)
+    """Return the value of missing pixels, as given or, where it can be one, as stored.
+
+    Raises
+    ------
+    StorageError
+        If no pixel can have the value given.
+    """
     if given is None:
+        words = isinstance(stored, str) and stored.lower() in _NUMBERS
+        return _as_pixel(float(stored) if words else stored, dtype)
+    found = _as_pixel(given.item() if isinstance(given, np.generic) else given, dtype)
+    if found is None:
+        can = f"pixels of {place} can have ({dtype})"
+        message = f"nodata must be a value that {can}, got {shown(given)}"
+        raise StorageError(message)
+    return found
+
+
+def _as_pixel(value: Any, dtype: np.dtype[Any]) -> float | None:
+    """Return a number as a pixel can have it; None for others, and for what is no number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    message = f"nodata must be a value that pixels of {place} can have ({dtype}), got {given!r}"
-    raise StorageError(message)
+    with contextlib.suppress(OverflowError, ValueError):  # beyond all floats, or no integer
+        if dtype.kind == "f":
+            return float(value)
+        whole = int(value)
+        if whole == value and dtype.kind in "iu":
+            return whole if np.iinfo(dtype).min <= whole <= np.iinfo(dtype).max else None
+    return None

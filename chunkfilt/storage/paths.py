@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -65,7 +66,9 @@ def existing_path(path: str | os.PathLike[str]) -> Path:
     """Return a path as an absolute one of something that is there; raises as `local_path`."""
     place = local_path(path)
     if not place.exists():
-        siblings = [p.name for p in place.parent.iterdir()] if place.parent.is_dir() else []
+        siblings: list[str] = []
+        with contextlib.suppress(OSError):  # no folder, or one that may be entered but not listed
+            siblings = [p.name for p in place.parent.iterdir()]
         message = f"no such file or folder: {os.fsdecode(path)}{nearest(place.name, siblings)}"
         raise StorageError(message)
     return place

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -30,6 +30,9 @@ class StoredImage(ABC):
     decoded at a time.  `record` is what the run that wrote it recorded; empty for images from
     elsewhere.  Travels between processes as its path; every process opens the file for itself.
     """
+
+    # Packages beyond chunkfilt's own that decode it.
+    packages: ClassVar[tuple[str, ...]] = ()
 
     path: str
     spec: ImageSpec
@@ -67,7 +70,6 @@ class StoredImage(ABC):
             If a part cannot be read or decoded; never pixels in its place.
         """
 
-    @abstractmethod
     def fingerprint(self, *, times: bool = False) -> str:
         """Return a digest of what tells that the stored image is the same, without its pixels.
 
@@ -75,7 +77,20 @@ class StoredImage(ABC):
         ----------
         times : bool, default False
             Also when each file was last changed: pixels may change and the sizes stay.
+
+        Raises
+        ------
+        StorageError
+            If it is no longer there.
         """
+        try:
+            return self._fingerprint(times=times)
+        except OSError as error:
+            message = f"cannot read {self.path}: {error.strerror or error}"
+            raise StorageError(message) from error
+
+    @abstractmethod
+    def _fingerprint(self, *, times: bool) -> str: ...
 
     def _unreadable(self, what: str, error: BaseException) -> RunError:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -126,7 +141,7 @@ def spec_of(
     unknown = [name for name in wanted if name not in names]
     if spatial is not None and unknown:
         message = (
-            f"{place} has no axis {unknown[0]!r}{nearest(unknown[0], names)}; "
+            f"{place} has no axis {unknown[0]!r}{nearest(str(unknown[0]), names)}; "
             f"its axes are {', '.join(names)}"
         )
         raise StorageError(message)
@@ -143,7 +158,9 @@ def pick(
     array: str | None,
     told: Mapping[str, str] | None = None,
 ) -> str:
-    """Return which image of a place is meant; `told` has more to say of each.
+    """Return which image of a place is meant; `told` has more to say of all there are.
+
+    Those of `names` may be meant where none was named; `told` may have others beside.
 
     Raises
     ------
@@ -151,18 +168,23 @@ def pick(
         If there is none of that name, or there are several and none was named.
     """
     more = told or {}
-    shown_names = names[:_MOST_NAMES]
-    listed = ", ".join(f"{n} ({more[n]})" if n in more else n for n in shown_names) or "none"
-    listed += f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
     if array is None and len(names) == 1:
         return names[0]
     if array is None:
+        listed = _listed(names, more)
         message = f"{place} is a {kind}: name one of its arrays with array= ({listed})"
         raise StorageError(message)
-    if array not in names:
-        message = f"{place} has no array {array!r}{nearest(array, names)}; it has {listed}"
-        raise StorageError(message)
+    held = list(dict.fromkeys([*more, *names]))
+    if array not in held:
+        message = f"{place} has no array {brief(repr(array))}{nearest(array, held)}; it has "
+        raise StorageError(message + _listed(held, more))
     return array
+
+
+def _listed(names: Sequence[str], told: Mapping[str, str]) -> str:
+    listed = ", ".join(f"{n} ({told[n]})" if n in told else n for n in names[:_MOST_NAMES])
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return f"{listed or 'none'}{more}"
 
 
 def are_names(names: Any, ndim: int) -> bool:

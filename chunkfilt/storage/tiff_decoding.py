@@ -19,7 +19,8 @@ import numpy as np
 from chunkfilt._optional import require
 from chunkfilt.errors import MissingDependency, StorageError
 from chunkfilt.grid import Region
-from chunkfilt.storage.tiff_directories import COMPRESSIONS, DECODING, Directory, damaged
+from chunkfilt.storage.tiff_directories import COMPRESSIONS, DECODING, Directory
+from chunkfilt.storage.tiff_file import damaged
 
 __all__ = ["decode", "decoded_dtype"]
 

@@ -10,9 +10,11 @@ Sources: the OME-TIFF specification (docs.openmicroscopy.org), ImageJ's TiffEnco
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +23,19 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 
+from chunkfilt.errors import StorageError
 from chunkfilt.storage.stored import are_names
-from chunkfilt.storage.tiff_directories import Directory, damaged
+from chunkfilt.storage.tiff_directories import MOST_DIRECTORIES, Directory, joined
 from chunkfilt.words import shown
 
-__all__ = ["Series", "read_series"]
+__all__ = ["DescriptionError", "Series", "read_series"]
 
+_MOST_AXES = 32
 _OME_ORDERS = {"".join(("XY", *rest)) for rest in itertools.permutations("ZCT")}
+
+
+class DescriptionError(StorageError):
+    """What a file says of its planes does not fit them; they can be taken as they come."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,7 @@ def read_series(place: Path, found: Sequence[Directory], *, plain: bool) -> dict
 
     Raises
     ------
-    StorageError
+    DescriptionError
         If the description tells of planes that are not there.
     """
     full = [one for one in found if not (one.reduced or one.mask)] or list(found)
@@ -94,8 +102,10 @@ def read_series(place: Path, found: Sequence[Directory], *, plain: bool) -> dict
         else:
             images = _shaped(full, plain)
     except (ValueError, KeyError, OverflowError, ET.ParseError) as error:
-        what = f"its description does not fit: {error}"
-        raise damaged(place, f"{what}; with axes= its planes are read as they come") from None
+        raise DescriptionError(
+            f"{place} is not as its description says: {error}; with axes named in the call or job "
+            "its planes are taken as they come"
+        ) from None
     named: dict[str, Series] = {}
     numbers = {one.place: number for number, one in enumerate(found)}
     for number, (planes, leading, names) in enumerate(images):
@@ -108,6 +118,7 @@ def read_series(place: Path, found: Sequence[Directory], *, plain: bool) -> dict
 
 def _series(planes: Sequence[Directory], leading: Sequence[int], names: Sequence[str]) -> Series:
     """Return an image without the axes of one plane."""
+    planes = joined(planes)
     held = [(n, name) for n, name in zip(leading, names, strict=True) if n > 1]
     offsets, sizes = [one.offsets for one in planes], [one.sizes for one in planes]
     return Series(
@@ -177,7 +188,11 @@ def _told_shape(
 ) -> tuple[int, Sequence[int], Sequence[str]]:
     """Return how many planes an image has, and the axes between them; 0 if that is not told."""
     shape, axes = told.get("shape"), told.get("axes")
-    if not isinstance(shape, list) or not all(type(n) is int and n > 0 for n in shape):
+    if (
+        not isinstance(shape, list)
+        or len(shape) > _MOST_AXES
+        or not all(type(n) is int and n > 0 for n in shape)
+    ):
         return 0, (), ()
     plane = [n for n in first.shape if n > 1]
     # Axes of one pixel are as good as none.
@@ -215,39 +230,31 @@ def _imagej(told: str, full: Sequence[Directory], place: Path) -> Image:
 
 def _following(first: Directory, count: int, size: int) -> list[Directory]:
     """Return the planes that follow a first one without directories of their own."""
+    (first,) = joined([first])
     row = first.row_bytes * first.shape[0] * first.shape[1]
     nbytes, start = row * first.shape[2], int(first.offsets[0])
-    if first.number("compression") != 1 or first.tiled or start + count * nbytes > size:
+    if not first.raw or len(first.offsets) != 1 or start + count * nbytes > size:
         raise ValueError(f"{count} planes are told of, 1 is there")
-    if int(first.sizes.sum()) != nbytes:
-        raise ValueError("its strips do not follow each other")
-    steps = range(count)
-    return [_moved(first, step * nbytes) for step in steps]
-
-
-def _moved(first: Directory, step: int) -> Directory:
-    return Directory(
-        first.place,
-        first.byteorder,
-        first.tags,
-        first.shape,
-        first.cell,
-        first.offsets + np.uint64(step),
-        first.sizes,
-    )
+    if count > MOST_DIRECTORIES:
+        raise ValueError(f"more than {MOST_DIRECTORIES} planes are told of")
+    starts = (first.offsets + np.uint64(step * nbytes) for step in range(count))
+    return [dataclasses.replace(first, offsets=start) for start in starts]
 
 
 def _ome(told: str, found: Sequence[Directory], name: str) -> Iterator[Image]:
     """Yield the images that OME-XML tells of."""
-    if "<!" in told.replace("<!--", ""):
+    if re.search("<!(DOCTYPE|ENTITY)", told, re.IGNORECASE):
         raise ValueError("its OME-XML declares a type or entities")
     root = ET.fromstring(told)
+    used: set[int] = set()
     for pixels in root.iter():
         if pixels.tag.rpartition("}")[2] == "Pixels":
-            yield _ome_image(pixels, found, root.get("UUID"), name)
+            yield _ome_image(pixels, found, used, (root.get("UUID"), name))
 
 
-def _ome_image(pixels: Any, found: Sequence[Directory], own: str | None, name: str) -> Image:
+def _ome_image(
+    pixels: Any, found: Sequence[Directory], used: set[int], own: tuple[str | None, str]
+) -> Image:
     order = pixels.get("DimensionOrder")
     if order not in _OME_ORDERS:
         raise ValueError(f"an OME DimensionOrder of {shown(order)}")
@@ -262,11 +269,12 @@ def _ome_image(pixels: Any, found: Sequence[Directory], own: str | None, name: s
     if count > len(found):
         raise ValueError(f"{count} planes are told of, {len(found)} are there")
     planes: list[Directory | None] = [None] * count
-    for at, directory in _ome_planes(pixels, axes, leading, len(found), own, name):
+    for at, directory in _ome_planes(pixels, axes, leading, len(found), own):
         if not 0 <= at < count or not 0 <= directory < len(found):
             raise ValueError(f"OME plane {at} in directory {directory}")
-        if planes[at] is not None:
-            raise ValueError(f"OME plane {at} is told of twice")
+        if planes[at] is not None or directory in used:
+            raise ValueError(f"OME plane {at} or directory {directory} is told of twice")
+        used.add(directory)
         planes[at] = found[directory]
     held = [one for one in planes if one is not None]
     if len(held) != count:
@@ -290,16 +298,20 @@ def _samples(pixels: Any) -> int:
 
 
 def _ome_planes(
-    pixels: Any, axes: str, leading: Sequence[int], directories: int, own: str | None, name: str
+    pixels: Any,
+    axes: str,
+    leading: Sequence[int],
+    directories: int,
+    own: tuple[str | None, str],
 ) -> Iterator[tuple[int, int]]:
     """Yield the number of each plane and of its directory, as OME's TiffData elements have it."""
     for data in pixels:
         if not data.tag.endswith("TiffData"):
             continue
         for uuid in data:
-            file = uuid.get("FileName", name)
-            if uuid.text != own and file.lower() != name.lower():
-                raise ValueError(f"planes are in another file, {shown(file)}")
+            file = uuid.get("FileName")
+            if uuid.text != own[0] and (file is None or file.lower() != own[1].lower()):
+                raise ValueError(f"planes are in another file, {shown(file or uuid.text)}")
         start = int(data.get("IFD", 0))
         every = max(directories - start, 0)
         count = int(data.get("PlaneCount", 1 if data.get("IFD") else every))

@@ -10,24 +10,26 @@ import hashlib
 import itertools
 import os
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 
-from chunkfilt.errors import RunError, StorageError
+from chunkfilt.errors import MissingDependency, RunError, StorageError
 from chunkfilt.grid import Region
 from chunkfilt.storage.nodata import nodata_of
 from chunkfilt.storage.stored import StoredImage, pick, spec_of
 from chunkfilt.storage.tiff_decoding import decode, decoded_dtype
-from chunkfilt.storage.tiff_directories import COMPRESSIONS, Directory, read_directories
-from chunkfilt.storage.tiff_series import Series, read_series
+from chunkfilt.storage.tiff_directories import COMPRESSIONS, Directory
+from chunkfilt.storage.tiff_file import read_directories, take
+from chunkfilt.storage.tiff_series import DescriptionError, Series, read_series
 from chunkfilt.storage.zarr_chunks import part_of, touched
 from chunkfilt.words import format_shape
 
-__all__ = ["TiffImage", "open_tiff", "tiff_images"]
+__all__ = ["TiffImage", "open_tiff", "open_tiffs", "tiff_images"]
 
 # Rows that are not compressed can be read from any on: what is planned with is of this size.
 _RAW_BYTES = 1 << 20
@@ -35,9 +37,15 @@ _RAW_BYTES = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class TiffImage(StoredImage):
-    """One image of a TIFF file; `size` is the file's, `plain` of planes taken as they come."""
+    """One image of a TIFF file.
 
-    size: int
+    `mark` is the file's size and time when it was opened: another file is never read in its place.
+    `fill` is what tiles that were left out are made of; `plain` is of planes taken as they come.
+    """
+
+    packages: ClassVar[tuple[str, ...]] = ("imagecodecs", "tifffile")
+    mark: tuple[int, int]
+    fill: float = 0
     plain: bool = False
 
     @property
@@ -45,9 +53,11 @@ class TiffImage(StoredImage):
         """The image's planes, looked up at the first use in a process."""
         if "series" not in self._open:
             place = Path(self.path)
-            held = _images(place, plain=self.plain).get(self.within or "0")
-            if not held or (held.shape, place.stat().st_size) != (self.spec.shape, self.size):
-                raise RunError(f"{self.path} has been changed: it no longer holds the same image")
+            try:
+                held = _images(place, plain=self.plain)[self.within or "0"]
+                self._check(place.stat())
+            except (KeyError, OSError, StorageError) as error:
+                raise self._unreadable("its directories", error) from error
             self._open["series"] = held
         found: Series = self._open["series"]
         return found
@@ -62,14 +72,15 @@ class TiffImage(StoredImage):
         """
         if not region.size:
             return
-        series = self.series
-        along = len(series.leading)
-        plane_box = _full_box(series.first, region, along)
         try:
             file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise self._unreadable("any part", error) from error
         try:
+            self._check(os.fstat(file))
+            series = self.series
+            along = len(series.leading)
+            plane_box = _full_box(series.first, region, along)
             leads = [
                 range(a, b) for a, b in zip(region.start[:along], region.stop[:along], strict=True)
             ]
@@ -98,17 +109,23 @@ class TiffImage(StoredImage):
             if not start and not size:
                 if self.missing == "error":
                     raise RunError(f"{what} of {self.path} is missing")
-                into[...] = 0 if self.spec.nodata is None else self.spec.nodata
+                into[...] = self.fill
                 continue
             try:
                 if first.raw:
-                    into[...] = _raw_rows(file, first, start, part, self.spec.dtype)
+                    _read_rows(file, first, start, part, into)
                 else:
-                    into[...] = decode(first, _taken(file, start, size), index, part)
+                    into[...] = decode(first, take(file, start, size), index, part)
+            except MissingDependency:
+                raise
             except Exception as error:  # each codec has a kind of its own
                 raise self._unreadable(what, error) from error
 
-    def fingerprint(self, *, times: bool = False) -> str:
+    def _check(self, about: os.stat_result) -> None:
+        if (about.st_size, about.st_mtime_ns) != self.mark:
+            raise RunError(f"{self.path} has been changed since it was opened")
+
+    def _fingerprint(self, *, times: bool) -> str:
         """Return a digest of the file's size, and of where its strips or tiles are."""
         about = os.stat(self.path)
         digest = hashlib.sha256(f"{about.st_size}\0{about.st_mtime_ns if times else 0}".encode())
@@ -127,43 +144,70 @@ def open_tiff(
     missing: str,
 ) -> TiffImage:
     """Open one image of a TIFF file; parameters and errors as of `open_image`."""
-    plain = False
+    about, plain = place.stat(), False
     try:
         held = _images(place, plain=False)
-    except StorageError:
+    except DescriptionError as error:
         # With names for its axes, planes are taken as they come.
         if axes is None:
             raise
+        warnings.warn(str(error), UserWarning, stacklevel=4)
         held, plain = _images(place, plain=True), True
+    told = {name: format_shape(one.shape, one.axes) for name, one in held.items()}
     whole = [name for name in held if "/" not in name]
-    told = {name: format_shape(held[name].shape, held[name].axes) for name in held}
-    name = (
-        array if array in held else pick(place, "TIFF file of several images", whole, array, told)
-    )
-    series = held[name]
-    first = series.first
-    dtype = decoded_dtype(first, place)
-    spec = spec_of(series.shape, dtype, (series.axes,), place, axes, spatial)
-    stored = _nodata(first)
-    image = TiffImage(
-        path=str(place),
-        spec=replace(spec, nodata=nodata_of(stored, dtype, place, nodata)),
-        chunks=_chunks(series, dtype),
-        within=name if len(held) > 1 else None,
-        compressor_name=COMPRESSIONS[first.number("compression")][0],
-        format_name="TIFF",
-        missing=missing,
-        size=place.stat().st_size,
-        plain=plain,
-    )
-    image._open["series"] = series
-    return image
+    kind = "TIFF file of several images"
+    name = pick(place, kind, whole, array, told)
+    within = name if len(held) > 1 else None
+    image = _image(place, held[name], within, about, axes=axes, spatial=spatial, nodata=nodata)
+    return replace(image, missing=missing, plain=plain, _open=image._open)
+
+
+def open_tiffs(place: Path) -> dict[str, TiffImage]:
+    """Open all images of a file that can be read; the name of a single one is empty."""
+    about, held = place.stat(), _images(place, plain=False)
+    if len(held) == 1:
+        return {"": _image(place, held["0"], None, about)}
+    return {
+        name: _image(place, series, name, about)
+        for name, series in held.items()
+        if series.first.unread is None
+    }
 
 
 def tiff_images(place: Path) -> list[str]:
     """Return the names of the images of a file, or ``[""]`` for a single one."""
     held = list(_images(place, plain=False))
     return held if len(held) > 1 else [""]
+
+
+def _image(
+    place: Path,
+    series: Series,
+    within: str | None,
+    about: os.stat_result,
+    *,
+    axes: Sequence[str] | None = None,
+    spatial: Sequence[str] | None = None,
+    nodata: float | None = None,
+) -> TiffImage:
+    first = series.first
+    if first.unread is not None:
+        message = f"{place}: {first.unread}"
+        raise StorageError(message)
+    dtype, stored = decoded_dtype(first, place), _nodata(first)
+    spec = spec_of(series.shape, dtype, (series.axes,), place, axes, spatial)
+    image = TiffImage(
+        path=str(place),
+        spec=replace(spec, nodata=nodata_of(stored, dtype, place, nodata)),
+        chunks=_chunks(series),
+        within=within,
+        compressor_name=COMPRESSIONS[first.number("compression")][0],
+        format_name="TIFF",
+        mark=(about.st_size, about.st_mtime_ns),
+        fill=nodata_of(stored, dtype, place, None) or 0,
+    )
+    image._open["series"] = series
+    return image
 
 
 def _images(place: Path, *, plain: bool) -> dict[str, Series]:
@@ -180,7 +224,7 @@ def _full_box(first: Directory, region: Region, along: int) -> Region:
     )
 
 
-def _chunks(series: Series, dtype: np.dtype[Any]) -> tuple[int, ...]:
+def _chunks(series: Series) -> tuple[int, ...]:
     """Return what is decoded at a time: a strip or tile, some rows where nothing is compressed."""
     if not series.first.raw:
         return series.cell
@@ -201,20 +245,13 @@ def _nodata(first: Directory) -> float | None:
         return None
 
 
-def _taken(file: int, start: int, size: int) -> bytes:
-    raw = os.pread(file, size, start)
-    if len(raw) != size:
-        raise ValueError("the file has become shorter")
-    return raw
-
-
-def _raw_rows(
-    file: int, first: Directory, start: int, part: Region, dtype: np.dtype[Any]
-) -> np.ndarray:
-    """Return rows of a strip that is not compressed."""
-    row, rows = first.row_bytes, part.stop[2] - part.start[2]
-    raw = _taken(file, start + part.start[2] * row, rows * row)
-    held = np.frombuffer(raw, dtype.newbyteorder(first.byteorder))
-    return held.reshape(1, 1, rows, first.cell[3], first.cell[4])[
-        :, :, :, part.slices[3], part.slices[4]
-    ]
+def _read_rows(file: int, first: Directory, start: int, part: Region, into: np.ndarray) -> None:
+    """Read rows of a strip that is not compressed, some at a time."""
+    row, along = first.row_bytes, (slice(None),) * 2
+    dtype = into.dtype.newbyteorder(first.byteorder)
+    step = max(_RAW_BYTES // row, 1)
+    for at in range(part.start[2], part.stop[2], step):
+        rows = min(step, part.stop[2] - at)
+        held = np.frombuffer(take(file, start + at * row, rows * row), dtype)
+        held = held.reshape(1, 1, rows, *first.cell[3:])[(*along, slice(None), *part.slices[3:])]
+        into[(*along, slice(at - part.start[2], at - part.start[2] + rows))] = held

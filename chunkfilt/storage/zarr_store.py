@@ -107,7 +107,7 @@ class ZarrImage(StoredImage):
             what = self._failing(region) or f"[{where}]"
             raise self._unreadable(what, error) from error
 
-    def fingerprint(self, *, times: bool = False) -> str:
+    def _fingerprint(self, *, times: bool) -> str:
         """Return a digest of the metadata, the names and sizes of the files."""
         digest = hashlib.sha256()
         place = Path(self.path)

@@ -15,6 +15,7 @@ from chunkfilt.arrays.image import Image
 from chunkfilt.engine.graph import Source
 from chunkfilt.errors import InputError, StoppedError, StorageError
 from chunkfilt.grid import ImageSpec
+from chunkfilt.runtime.progress import BlockDone
 from chunkfilt.runtime.verify import verify
 from chunkfilt.storage.zarr_output import run_folder
 
@@ -214,6 +215,49 @@ def test_other_versions_are_noted(save):
     assert f"version of numpy: was 1.0, is {now}" in again.notes
     assert "version of gone: was 2, is None" in again.notes
     assert any(note.startswith("filter mean: was 99, is ") for note in again.notes)
+
+
+def test_a_result_that_is_not_on_record_is_told(save):
+    result = save("group")
+    held = zarr.open_group(str(result.path), mode="r+")
+    record = dict(held.attrs["chunkfilt"])
+    del record["checksums"]["a"], record["values"]["s"]
+    held.attrs["chunkfilt"] = {**record, "checksums": {**record["checksums"], "c": "cf1:0"}}
+    again = rerun(result.path)
+    assert not again.equal
+    assert again.results["a"] == ("none", result.checksums["a"])
+    assert again.results["c"] == ("cf1:0", "none")
+    assert again.results["b"] == (result.checksums["b"],) * 2
+    assert again.results["s"][0] == "none"
+
+
+def test_a_run_that_was_stopped_is_not_computed_once_more(mosaic, tmp_path):
+    def stop(event):
+        if isinstance(event, BlockDone):
+            raise KeyboardInterrupt
+
+    image = cf.mean(cf.open(mosaic))
+    with pytest.raises(KeyboardInterrupt):
+        image.save(tmp_path / "o", chunks=8, progress=stop)
+    with pytest.raises(StorageError, match=r"/o is unfinished: resume it first"):
+        rerun(tmp_path / "o")
+    image.save(tmp_path / "o", chunks=8, resume=True, progress=False)
+    assert rerun(tmp_path / "o").equal
+
+
+@pytest.mark.parametrize("told", [None, 5, [1, 2], "words", {"": 5}, {"": None}])
+def test_records_of_another_kind(save, told):
+    result = save("one")
+    held = zarr.open_array(str(result.path), mode="r+")
+    whole = dict(held.attrs["chunkfilt"])
+    for word in ("checksums", "values", "tables", "versions", "filters", "inputs"):
+        for gone in (False, True):
+            record = {name: one for name, one in whole.items() if name != word or not gone}
+            held.attrs["chunkfilt"] = record if gone else {**record, word: told}
+            again = rerun(result.path)
+            value = word == "values" and not gone and isinstance(told, dict)
+            assert again.equal == (word != "checksums" and not value)
+            assert origin(result.path).startswith("written by chunkfilt ")
 
 
 def test_images_in_memory_have_no_job(tmp_path):

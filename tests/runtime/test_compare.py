@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tifffile
 import zarr
 
 import chunkfilt as cf
@@ -165,6 +166,26 @@ def test_groups(mosaic, tmp_path):
     assert (found.different, found.largest, found.first, found.worst) == (1, 2, (5, 6), (5, 6))
     with pytest.raises(InputError, match=r"1 holds a, b; .*in\.zarr holds one array"):
         compare_stores(first, mosaic)
+
+
+def test_a_tiff_file(tmp_path, make_store, make_pixels):
+    a, b = make_pixels((40, 50), "u2"), make_pixels((20, 30), "u1")
+    b[3, 4] = 5
+    with tifffile.TiffWriter(tmp_path / "two.tif") as writer:
+        for one in (a, b):
+            writer.write(one, metadata=None)
+    tifffile.imwrite(tmp_path / "one.tif", a)
+    zarr.create_group(str(tmp_path / "two"))
+    for name, one in (("0", a), ("1", b)):
+        make_store(tmp_path / "two" / name, one)
+    assert not any(
+        d.different for d in compare_stores(tmp_path / "two.tif", tmp_path / "two").values()
+    )
+    zarr.open_array(str(tmp_path / "two" / "1"))[3, 4] = 7
+    found = compare_stores(tmp_path / "two.tif", tmp_path / "two")
+    assert found.keys() == {"0", "1"}
+    assert (found["0"].different, found["1"].first, found["1"].largest) == (0, (3, 4), 2)
+    assert compare_stores(tmp_path / "one.tif", tmp_path / "two" / "0")[""].different == 0
 
 
 def test_a_chunk_that_cannot_be_read_is_no_difference(tmp_path, make_store, make_pixels):

@@ -116,7 +116,14 @@ def test_records_of_tables_that_hold_no_sums(saved, told):
     held = zarr.open_group(str(saved.path), mode="r+")
     held.attrs["chunkfilt"] = {**held.attrs["chunkfilt"], "tables": {"h": told}}
     (problem,) = verify(saved.path).problems
-    assert problem.endswith("tables/h.csv has no sums on record")
+    adds = f"has no sums on record: `chunkfilt verify {saved.path} --repair` adds them"
+    assert problem.endswith(f"tables/h.csv {adds}")
+    found = rerun(saved.path)
+    assert (found.equal, found.results.keys()) == (True, {"m", "s"})
+    assert found.notes == (f"h is not comparable: its table {adds}",)
+    repair(saved.path)
+    assert verify(saved.path).problems == ()
+    assert rerun(saved.path).results.keys() == {"m", "h", "s"}
     held.attrs["chunkfilt"] = {**held.attrs["chunkfilt"], "tables": told}
     assert len(verify(saved.path).problems) == (1 if told == {"bytes": 3} else 0)
 

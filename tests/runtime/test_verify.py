@@ -8,8 +8,10 @@ import pytest
 import zarr
 
 import chunkfilt as cf
+from chunkfilt.engine import costing
 from chunkfilt.errors import StoppedError, StorageError
 from chunkfilt.runtime.ledger import _SUM, _sum
+from chunkfilt.runtime.progress import BlockDone
 from chunkfilt.runtime.verify import verify
 from chunkfilt.storage.zarr_output import run_folder
 
@@ -211,6 +213,35 @@ def test_values_alone(mosaic, tmp_path):
     result = cf.save(cf.statistics(cf.open(mosaic)), tmp_path / "o", progress=False)
     found = verify(result.path)
     assert (found.units, found.problems, found.checksums) == (0, (), {})
+
+
+@pytest.fixture
+def evened(mosaic, monkeypatch):
+    """An image of two passes, between which another is kept."""
+    monkeypatch.setattr(costing, "_KEEP_BYTE", -1.0)
+    return cf.equalize_hist(cf.mean(cf.open(mosaic), size=3))
+
+
+def test_values_of_a_run_that_kept_an_image(evened, tmp_path):
+    result = cf.save({"s": cf.statistics(evened)}, tmp_path / "o", progress=False)
+    assert '"keep 1-0"' in (run_folder(result.path) / "ledger-1.jsonl").read_text()
+    for _ in range(2):
+        found = verify(result.path)
+        assert (found.units, found.problems, found.checksums) == (0, (), {})
+        shutil.rmtree(run_folder(result.path), ignore_errors=True)
+
+
+def test_a_run_that_was_stopped_while_an_image_was_kept(evened, tmp_path):
+    def stop(event):
+        if isinstance(event, BlockDone):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evened.save(tmp_path / "o", chunks=(16, 16), progress=stop)
+    assert '"keep 1-0"' in (run_folder(tmp_path / "o") / "ledger-1.jsonl").read_text()
+    stopped, left = verify(tmp_path / "o").problems
+    assert stopped == "the run was stopped before its end"
+    assert left.endswith("(y 0:16, x 0:16) and 11 more: no record that it was written")
 
 
 def test_an_image_without_pixels(tmp_path, make_store):

@@ -1,7 +1,9 @@
 """TIFF files read region by region: the same pixels and axes as tifffile finds in the whole."""
 
+import os
 import pickle
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,9 @@ from chunkfilt.errors import InputError, MissingDependency, RunError, StorageErr
 from chunkfilt.grid import Region
 from chunkfilt.storage import tiff_decoding
 from chunkfilt.storage.images import arrays_in, open_image
-from chunkfilt.storage.tiff_directories import read_directories
+from chunkfilt.storage.tiff_file import read_directories
+from chunkfilt.storage.tiff_series import read_series
+from tests.faults.tiffs import build
 
 COMPRESSIONS = [None, "lzw", "zlib", "packbits", "lzma", "zstd", "jpeg"]
 KINDS = {
@@ -250,8 +254,8 @@ def test_rows_that_are_not_compressed_are_read_alone(write):
     """A plane of one strip, as most programs write it, is not read as a whole for a few rows."""
     image = open_image(write(np.zeros((3, 4096, 1024), "uint16"), photometric="minisblack"))
     assert image.chunks == (1, 512, 1024)
-    first, *_ = read_directories(Path(image.path))
-    assert first.cell == (1, 1, 4096, 1024, 1)
+    place = Path(image.path)
+    assert read_series(place, read_directories(place), plain=False)["0"].cell == (1, 4096, 1024)
 
 
 @pytest.mark.parametrize("compression", [None, "zlib"], ids=str)
@@ -311,3 +315,149 @@ def test_bad_arguments(write):
             cf.open(path, **more)
     with pytest.raises(StorageError, match="no array 'a'"):
         cf.open(path, "a")
+
+
+OME = (
+    '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"{own}>'
+    '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="9"'
+    ' SizeY="8" SizeZ="{planes}" SizeC="1" SizeT="1">{data}</Pixels></Image>{more}</OME>'
+)
+
+
+def write_ome(path, planes, data, own="", more="", told=None):
+    """Write planes behind OME-XML of the TiffData elements given."""
+    xml = OME.format(planes=told or len(planes), data=data, own=own, more=more)
+    with tifffile.TiffWriter(path) as writer:
+        for number, page in enumerate(planes):
+            said = {"description": xml} if number == 0 else {}
+            writer.write(page, metadata=None, photometric="minisblack", **said)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        ('<TiffData IFD="0"/>', "1 of 2 OME planes"),
+        ('<TiffData IFD="0"/><TiffData IFD="0" FirstZ="1"/>', "told of twice"),
+        ('<TiffData IFD="0"/><TiffData IFD="1"/>', "told of twice"),
+        ('<TiffData/><TiffData FirstZ="1" IFD="1"><UUID>urn:b</UUID></TiffData>', "another file"),
+        ('<TiffData><UUID FileName="b.tif">urn:b</UUID></TiffData>', "another file"),
+        ('<TiffData IFD="7"/>', "in directory 7"),
+    ],
+)
+def test_ome_planes_that_are_not_there(tmp_path, data, reason):
+    planes = pixels_of((2, 8, 9), "uint8")
+    path = write_ome(tmp_path / "a.ome.tif", planes, data)
+    with pytest.raises(StorageError, match=f"{reason}.*its planes are taken as they come"):
+        cf.open(path)
+    with pytest.warns(UserWarning, match=reason):
+        image = cf.open(path, axes="zyx")
+    np.testing.assert_array_equal(image[:], planes)
+
+
+def test_ome_of_this_file_by_its_uuid_and_with_quoted_text(tmp_path):
+    planes = pixels_of((2, 8, 9), "uint8")
+    data = '<TiffData PlaneCount="2"><UUID>urn:a</UUID></TiffData>'
+    note = "<StructuredAnnotations><![CDATA[a < b]]></StructuredAnnotations>"
+    path = write_ome(tmp_path / "a.ome.tif", planes, data, ' UUID="urn:a"', note)
+    assert cf.open(path).axes == ("z", "y", "x")
+    np.testing.assert_array_equal(cf.open(path)[:], planes)
+
+
+def test_a_file_that_changes_is_not_read(write):
+    """Also where its size stays, and where only what the bytes mean has changed."""
+    whole = Region((0, 0), (20, 30))
+    path = write(pixels_of((20, 30), "float32"))
+    image = open_image(path)
+    away = pickle.loads(pickle.dumps(image))
+    with tifffile.TiffFile(path) as file:
+        at = file.pages[0].tags[339].valueoffset
+    with path.open("r+b") as stream:
+        stream.seek(at)
+        stream.write(b"\1\0")
+    for one in (image, away):
+        with pytest.raises(RunError, match="changed since it was opened"):
+            one.read(whole)
+    path.unlink()
+    for one in (image, away):
+        with pytest.raises(RunError, match="No such file"):
+            one.read(whole)
+    with pytest.raises(StorageError, match="No such file"):
+        image.fingerprint()
+
+
+def test_a_narrow_window_of_wide_rows_takes_little_memory(write):
+    path = write(np.ones((200, 500_000), "uint16"), photometric="minisblack", metadata=None)
+    image = open_image(path)
+    assert image.read(Region((0, 0), (1, 1))) == 1
+    tracemalloc.start()
+    try:
+        assert image.read(Region((50, 7), (150, 107))).all()
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"], ids=str)
+def test_the_system_may_give_fewer_bytes_than_asked_for(write, monkeypatch, compression):
+    whole, real = pixels_of((40, 30), "uint16"), os.pread
+    path = write(whole, compression=compression)
+    monkeypatch.setattr(os, "pread", lambda file, size, at: real(file, min(size, 100), at))
+    np.testing.assert_array_equal(cf.open(path)[:], whole)
+
+
+def test_tiles_that_were_left_out_are_the_files_fill(tmp_path):
+    path = build(tmp_path / "a.tif", 32, 16, [b"\1" * 256, b""], tile=(16, 16))
+    for more in ({}, {"nodata": 9}):
+        image = open_image(path, **more).read(Region((0, 14), (1, 18)))
+        assert image.tolist() == [[1, 1, 0, 0]]
+
+
+@pytest.mark.parametrize("compression", ["none", "packbits"])
+def test_a_predictor_belongs_to_the_other_compressions(tmp_path, compression):
+    """As libtiff has it: it is ignored here."""
+    row = bytes([1, 1, 1, 1])
+    packed = row if compression == "none" else b"\xfd\1"
+    code = 1 if compression == "none" else 32773
+    build(tmp_path / "a.tif", 4, 1, [packed], compression=code, more=[(317, 3, (2,))])
+    assert cf.open(tmp_path / "a.tif")[:].tolist() == [[1, 1, 1, 1]]
+    vips = pyvips.Image.new_from_file(str(tmp_path / "a.tif"))
+    assert vips.numpy().tolist() == [[1, 1, 1, 1]]
+
+
+def test_planes_are_alike_wherever_their_strips_lie(tmp_path):
+    """In one plane strips follow each other, in the next there is a gap."""
+    planes = pixels_of((2, 8, 6), "uint8")
+    path = tmp_path / "gap.tif"
+    with tifffile.TiffWriter(path) as writer:
+        for page in planes:
+            writer.write(page, rowsperstrip=4, metadata=None, photometric="minisblack")
+    with tifffile.TiffFile(path) as file:
+        tag = file.pages[1].tags[273]
+        moved, start = path.stat().st_size, tag.value[1]
+        at = tag.valueoffset + (tag.dtype == 4) * 2 + 2
+    with path.open("r+b") as stream:
+        stream.seek(start)
+        strip = stream.read(24)
+        stream.seek(at)
+        stream.write(moved.to_bytes(at - tag.valueoffset, "little"))
+        stream.seek(moved)
+        stream.write(strip)
+    np.testing.assert_array_equal(tifffile.imread(path, key=1), planes[1])
+    np.testing.assert_array_equal(cf.open(path)[:], planes)
+
+
+def test_one_image_that_is_not_read_does_not_hide_the_others(tmp_path):
+    path = tmp_path / "many.tif"
+    first = pixels_of((20, 21), "uint8")
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(first, metadata=None)
+        writer.write(pixels_of((9, 8), "uint8"), metadata=None)
+    with tifffile.TiffFile(path) as file:
+        at = file.pages[1].tags[259].valueoffset
+    with path.open("r+b") as stream:
+        stream.seek(at)
+        stream.write((34712).to_bytes(2, "little"))
+    np.testing.assert_array_equal(cf.open(path, "0")[:], first)
+    with pytest.raises(StorageError, match="its compression is JPEG 2000"):
+        cf.open(path, "1")

@@ -3,6 +3,7 @@
 import json
 import shutil
 import warnings
+from pathlib import Path
 
 import numcodecs
 import numpy as np
@@ -13,7 +14,8 @@ from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ZstdCodec
 import chunkfilt as cf
 from chunkfilt.errors import InputError, RunError, StorageError, UnfinishedWarning
 from chunkfilt.grid import Region
-from chunkfilt.storage.images import arrays_in, open_image
+from chunkfilt.storage.images import arrays_in, open_image, open_images
+from chunkfilt.storage.stored import pick
 
 
 def read(path, array=None):
@@ -234,6 +236,92 @@ def test_wrong_names_of_axes_from_the_user_are_refused(tmp_path, make_store, axe
         open_image(path, axes=axes)
 
 
+@pytest.mark.parametrize("opens", [open_image, cf.open])
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"array": 0}, 'array must be a text such as "0", got 0'),
+        ({"array": ["a"]}, r"array must be a text .* got \['a'\]"),
+        ({"axes": 5}, 'axes must be names such as "zyx", got 5'),
+        ({"axes": b"yx"}, "axes must be 2 different names"),
+        ({"spatial": 5}, 'spatial must be names such as "zyx", got 5'),
+        ({"spatial": True}, "spatial must be names"),
+        ({"spatial": [5]}, "has no axis 5; its axes are y, x"),
+    ],
+)
+def test_options_of_another_kind(mosaic, opens, options, said):
+    with pytest.raises(StorageError, match=said):
+        opens(mosaic, **options)
+
+
+def test_names_of_axes_in_one_text(mosaic):
+    spec = open_image(mosaic, axes="ab", spatial="b").spec
+    assert (spec.axes, spec.spatial) == (("a", "b"), (1,))
+    assert open_image(mosaic, axes=(name for name in "ab")).spec.axes == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "given", "held"),
+    [
+        ("uint16", np.uint16(7), 7),
+        ("uint16", 7.0, 7),
+        ("float32", np.int8(-3), -3.0),
+        ("float32", np.float32(0.1), float(np.float32(0.1))),
+        ("float64", np.inf, np.inf),
+        ("float64", 0, 0.0),
+    ],
+)
+def test_a_nodata_value(tmp_path, make_store, dtype, given, held):
+    path = make_store(tmp_path / "a", np.zeros((4, 5), dtype), attributes={"nodata": 3})
+    found = open_image(path, nodata=given).spec.nodata
+    assert (type(found), found) == (type(held), held)
+    assert open_image(path).spec.nodata == 3
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["7", "nan", True, np.True_, [7], np.array([7]), {}, 7j, np.complex64(7), 7.5, -1, np.nan,
+     np.float32(np.inf), 1 << 16, 10**400],
+    ids=repr,
+)  # fmt: skip
+def test_nodata_values_that_no_pixel_can_have(tmp_path, make_store, given):
+    path = make_store(tmp_path / "a", np.zeros((4, 5), "uint16"), attributes={"nodata": 3})
+    with pytest.raises(StorageError, match=r"nodata must be a value that pixels .*uint16\), got "):
+        open_image(path, nodata=given)
+
+
+@pytest.mark.parametrize("stored", [True, "7", "nan", [7], {}, 1 << 16, -1, 7.5, 10**400])
+def test_stored_nodata_values_that_no_pixel_can_have(tmp_path, make_store, stored):
+    path = make_store(tmp_path / "a", np.zeros((4, 5), "uint16"), attributes={"nodata": stored})
+    assert open_image(path).spec.nodata is None
+
+
+def test_what_there_is_is_told():
+    told = {"0": "64 y x 96 x", "0/1": "32 y x 48 x"}
+    with pytest.raises(StorageError) as caught:
+        pick("scan.tif", "file", ["0"], "0/7", told)
+    assert str(caught.value) == (
+        "scan.tif has no array '0/7' (did you mean '0/1'?); "
+        "it has 0 (64 y x 96 x), 0/1 (32 y x 48 x)"
+    )
+    assert pick("scan.tif", "file", ["0"], None, told) == "0"
+    assert pick("scan.tif", "file", ["0"], "0/1", told) == "0/1"
+    with pytest.raises(StorageError, match=r"array= \(0 \(64 y x 96 x\), 1\)"):
+        pick("scan.tif", "file", ["0", "1"], None, told)
+
+
+def test_all_images_of_a_path(tmp_path, mosaic):
+    group = make_group(tmp_path / "g.zarr", "m", "a")
+    zarr.open_group(str(group)).attrs.update({"chunkfilt": {"finished": False}})
+    found = open_images(group)
+    assert {name: image.path for name, image in found.items()} == {
+        "a": str(group / "a"), "m": str(group / "m"),
+    }  # fmt: skip
+    assert list(open_images(mosaic)) == [""]
+    with pytest.raises(StorageError, match="no such file"):
+        open_images(tmp_path / "nowhere")
+
+
 def test_groups(tmp_path):
     one = make_group(tmp_path / "one.zarr", "only")
     assert open_image(one).path.endswith("only")
@@ -346,6 +434,17 @@ def test_urls_are_refused(opens):
 def test_names_that_nearly_fit(tmp_path, mosaic):
     with pytest.raises(StorageError, match=r"did you mean 'in\.zarr'"):
         open_image(tmp_path / "inn.zarr")
+
+
+def test_a_folder_that_may_be_entered_but_not_listed(tmp_path, mosaic, monkeypatch):
+    def refused(self):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    with pytest.raises(StorageError, match=r"no such file or folder: .*inn\.zarr$"):
+        open_image(tmp_path / "inn.zarr")
+    with pytest.raises(StorageError, match="no such file or folder"):
+        open_image(mosaic / "zarr.json" / "a")
 
 
 def snapshot(folder):
