@@ -15,7 +15,7 @@ from chunkfilt.storage.tiff_file import is_tiff
 from chunkfilt.storage.zarr_store import open_zarr, zarr_arrays, zarr_record
 from chunkfilt.words import shown
 
-__all__ = ["arrays_in", "named", "open_image", "open_images", "root_record"]
+__all__ = ["named", "open_image", "open_images", "root_record"]
 
 MISSING = ("fill", "error")
 
@@ -68,18 +68,10 @@ def open_image(
     return open_zarr(place, array, axes, spatial, nodata, missing)
 
 
-def arrays_in(path: str | os.PathLike[str]) -> list[str]:
-    """Return the names of the images at a path: ``[""]`` where there is but one."""
-    place = existing_path(path)
-    if is_tiff(place):
-        from chunkfilt.storage.tiff_store import tiff_images
-
-        return tiff_images(place)
-    return zarr_arrays(place)
-
-
 def open_images(path: str | os.PathLike[str]) -> dict[str, StoredImage]:
-    """Open all images at a path, by the names of `arrays_in`; unfinished ones without a warning.
+    """Open all images at a path, by their names; unfinished ones without a warning.
+
+    The name of a single one, that is not within a group, is empty.
 
     Raises
     ------

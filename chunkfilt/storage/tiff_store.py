@@ -29,7 +29,7 @@ from chunkfilt.storage.tiff_series import DescriptionError, Series, read_series
 from chunkfilt.storage.zarr_chunks import part_of, touched
 from chunkfilt.words import format_shape
 
-__all__ = ["TiffImage", "open_tiff", "open_tiffs", "tiff_images"]
+__all__ = ["TiffImage", "open_tiff", "open_tiffs"]
 
 # Rows that are not compressed can be read from any on: what is planned with is of this size.
 _RAW_BYTES = 1 << 20
@@ -172,12 +172,6 @@ def open_tiffs(place: Path) -> dict[str, TiffImage]:
         for name, series in held.items()
         if series.first.unread is None
     }
-
-
-def tiff_images(place: Path) -> list[str]:
-    """Return the names of the images of a file, or ``[""]`` for a single one."""
-    held = list(_images(place, plain=False))
-    return held if len(held) > 1 else [""]
 
 
 def _image(

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import chunkfilt as cf
 from chunkfilt.errors import InputError, RunError
 from chunkfilt.grid import Region
-from chunkfilt.storage.images import arrays_in, open_image
+from chunkfilt.storage.images import open_image, open_images
 from tests.faults.tiffs import FLAVOURS, LAYOUTS, Anatomy, write
 
 # More than the interpreter and the libraries have already, and what an image may have to be read.
@@ -112,7 +112,7 @@ def harmed(draw, good):
 def look(path):
     """Open whatever images a file has and read what is not too large; other errors get out."""
     try:
-        names = arrays_in(path)
+        names = list(open_images(path))
     except InputError as error:
         assert str(path) in str(error)  # noqa: PT017
         assert len(str(error)) < 1500  # noqa: PT017

@@ -10,7 +10,8 @@ import zarr
 import chunkfilt as cf
 from chunkfilt.errors import ConfigError, InputError, StorageError
 from chunkfilt.grid import Region
-from chunkfilt.storage.images import arrays_in, open_image
+from chunkfilt.storage.images import open_image
+from chunkfilt.storage.zarr_store import zarr_arrays
 from tests.faults.stores import (
     WHOLE,
     change,
@@ -223,7 +224,7 @@ def test_a_listing_that_lies_is_not_believed(group):
         "kind": "inline", "must_understand": False, "metadata": lies
     }  # fmt: skip
     (group / "zarr.json").write_text(json.dumps(meta))
-    assert arrays_in(group) == ["a"]
+    assert zarr_arrays(Path(group)) == ["a"]
     assert open_image(group).spec.shape == (4, 5)
     assert (open_image(group).read(Region((0, 0), (4, 5))) == 7).all()
 
@@ -231,13 +232,13 @@ def test_a_listing_that_lies_is_not_believed(group):
 def test_groups_that_lead_round_in_a_circle(group):
     (group / "one").symlink_to(".")
     (group / "two").symlink_to(group)
-    assert arrays_in(group) == ["a"]
+    assert zarr_arrays(Path(group)) == ["a"]
 
 
 def test_a_damaged_member_leaves_the_others(group):
     (group / "broken").mkdir()
     (group / "broken" / "zarr.json").write_text("{")
-    assert arrays_in(group) == ["a", "broken"]
+    assert zarr_arrays(Path(group)) == ["a", "broken"]
     assert open_image(group, "a").spec.shape == (4, 5)
     with pytest.raises(StorageError, match="no JSON"):
         open_image(group, "broken")

@@ -17,7 +17,7 @@ import chunkfilt as cf
 from chunkfilt.errors import InputError, MissingDependency, RunError, StorageError
 from chunkfilt.grid import Region
 from chunkfilt.storage import tiff_decoding
-from chunkfilt.storage.images import arrays_in, open_image
+from chunkfilt.storage.images import open_image, open_images
 from chunkfilt.storage.tiff_file import read_directories
 from chunkfilt.storage.tiff_series import read_series
 from tests.faults.tiffs import build
@@ -92,7 +92,7 @@ def test_pixels_of_another_writer(tmp_path, compression, layout):
     for bands in (1, 3):
         image = pyvips.Image.new_from_array(pixels_of((150, 270, bands), dtype))
         image.tiffsave(str(path), compression=compression, **layout)
-        names = arrays_in(path)
+        names = list(open_images(path))
         with tifffile.TiffFile(path) as file:
             whole, first = file.pages[0].asarray(), file.pages[0]
             levels = [one.asarray() for one in first.pages or list(file.pages)[1:]]
@@ -212,7 +212,7 @@ def test_several_images_and_levels_are_named(tmp_path):
         writer.write(large, subifds=1, tile=(16, 16), metadata=None)
         writer.write(small, tile=(16, 16), subfiletype=1)
         writer.write(other, metadata=None)
-    assert arrays_in(path) == ["0", "0/1", "1"]
+    assert list(open_images(path)) == ["0", "0/1", "1"]
     with pytest.raises(StorageError, match=r"several images: name one .* \(0 \(64 y x 96 x\), 1"):
         cf.open(path)
     for name, whole in (("0", large), ("0/1", small), ("1", other)):
@@ -229,7 +229,7 @@ def test_overviews_behind_an_image_are_its_levels(tmp_path):
         writer.write(large, tile=(16, 16), metadata=None, extratags=[(42113, "s", 0, "7", True)])
         writer.write(np.ones((64, 96), bool), subfiletype=4, metadata=None)
         writer.write(small, tile=(16, 16), subfiletype=1, metadata=None)
-    assert arrays_in(path) == ["0", "0/1"]
+    assert list(open_images(path)) == ["0", "0/1"]
     image = cf.open(path)
     assert open_image(path).spec.nodata == 7
     np.testing.assert_array_equal(image[:], large)

@@ -14,7 +14,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ZstdCodec
 import chunkfilt as cf
 from chunkfilt.errors import InputError, RunError, StorageError, UnfinishedWarning
 from chunkfilt.grid import Region
-from chunkfilt.storage.images import arrays_in, open_image, open_images
+from chunkfilt.storage.images import open_image, open_images
 from chunkfilt.storage.stored import pick
 
 
@@ -225,7 +225,7 @@ def test_plain_folders_in_a_group_are_left_aside(tmp_path):
     path = make_group(tmp_path / "g.zarr", "a")
     (path / "tables").mkdir()
     (path / "tables" / "h.csv").write_text("1,2\n")
-    assert arrays_in(path) == ["a"]
+    assert list(open_images(path)) == ["a"]
     assert (read(path) == 0).all()
 
 
@@ -326,7 +326,7 @@ def test_groups(tmp_path):
     one = make_group(tmp_path / "one.zarr", "only")
     assert open_image(one).path.endswith("only")
     several = make_group(tmp_path / "several.zarr", "a", "deep/er/b")
-    assert arrays_in(several) == ["a", "deep/er/b"]
+    assert list(open_images(several)) == ["a", "deep/er/b"]
     assert (read(several, "deep/er/b") == 1).all()
     assert (read(several / "deep/er/b") == 1).all()
     assert (read(several / "deep") == 1).all()
