@@ -93,6 +93,9 @@ def _mark(folder: Path) -> Iterator[Path]:
     """Lay a file into a folder that a worker must find there, to be sure it is the same folder."""
     mark = folder / f".chunkfilt-{uuid.uuid4().hex}"
     try:
+        # Of a client that was killed in the midst of this; the folder is this run's alone.
+        for old in folder.glob(".chunkfilt-*"):
+            old.unlink(missing_ok=True)
         mark.write_bytes(mark.name.encode())
     except OSError as error:
         message = f"cannot write in {folder}: {error.strerror or error}"

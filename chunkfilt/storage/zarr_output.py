@@ -48,10 +48,11 @@ _CODECS: dict[Any, tuple[Any, str, tuple[int, int]]] = {
     "blosc": (BloscCodec, "clevel", (0, 9)),
     "gzip": (GzipCodec, "level", (0, 9)),
 }
-# What a run keeps beside its output; half written files end in ``.partial``.
+# What a run keeps beside its output; half written files end in ``.partial``, and what workers are
+# shown to be sure of the folder begins with a dot.
 _RUN_FILES = re.compile(
     r"(run\.json|job\.yaml|ledger(-\d+)?\.jsonl|values-.*\.npz)(\.partial)?"
-    r"|lock(\.held)?|staging|intermediate|removed-.*"
+    r"|lock(\.held)?|staging|intermediate|removed-.*|\.chunkfilt-[0-9a-f-]+"
 )
 # What of an array's metadata says how it is stored, in words.
 _METADATA = {

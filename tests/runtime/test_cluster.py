@@ -329,6 +329,7 @@ def test_a_connection_that_breaks_is_made_again(local, monkeypatch):
 
 
 def test_workers_are_checked(local, tmp_path, mosaic):
+    (tmp_path / f".chunkfilt-{'0a' * 16}").touch()  # a killed client's
     local.check([mosaic], tmp_path)
     assert [one for one in tmp_path.iterdir() if one.name.startswith(".chunkfilt")] == []
     with pytest.raises(

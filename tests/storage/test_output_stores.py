@@ -187,6 +187,16 @@ def test_a_run_folder_with_what_is_not_ours(tmp_path, name):
         check_output_path(tmp_path / "out.zarr", [], overwrite=True)
 
 
+def test_a_run_that_was_killed_while_it_looked_at_its_workers(tmp_path):
+    place = tmp_path / "out.zarr"
+    run_folder(place).mkdir()
+    (run_folder(place) / "lock").touch()
+    (run_folder(place) / f".chunkfilt-{'0a' * 16}").touch()
+    check_output_path(place, [], overwrite=False)
+    remove_output(place)
+    assert [one.name for one in run_folder(place).glob("*")] in ([], ["lock"])
+
+
 def test_a_run_folder_that_is_a_link(tmp_path):
     # Files staged behind it could lie on another disk.
     (tmp_path / "elsewhere").mkdir()
