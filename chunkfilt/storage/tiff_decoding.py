@@ -34,6 +34,13 @@ _QUIET = threading.Lock()
 
 
 def decoded_dtype(first: Directory, place: Path) -> np.dtype[Any]:
+    """Return the dtype of an image's pixels, in the machine's byte order.
+
+    Raises
+    ------
+    StorageError
+        If there is none for such pixels, or the tags do not fit each other.
+    """
     kind, bits = first.number("sample_format"), first.number("bits")
     try:
         dtype = None if kind == _COMPLEX_INTEGERS else _page(_written(first)).dtype

@@ -63,10 +63,8 @@ TAGS = {
 # Of these there are as many as an image has strips or tiles.
 LISTS = ("strip_offsets", "strip_sizes", "tile_offsets", "tile_sizes")
 # All the others tell how pixels are packed.
-_APART = (*LISTS, "kind", "description", "below", "nodata", "rows_per_strip")
-DECODING = {
-    code: name for code, name in TAGS.items() if name not in _APART or name == "rows_per_strip"
-}
+_APART = (*LISTS, "kind", "description", "below", "nodata")
+DECODING = {code: name for code, name in TAGS.items() if name not in _APART}
 # Those of a sample each must be the same.
 EACH_SAMPLE = ("bits", "sample_format")
 _DEFAULTS = {
@@ -134,7 +132,9 @@ class Directory:
     def packing(self) -> tuple[Any, ...]:
         """What images share that are decoded alike."""
         given = {name: (number,) for name, number in _DEFAULTS.items()} | dict(self.tags)
-        told = ((name, held) for name, held in given.items() if name not in _APART)
+        # Rows are in `cell`, whatever is written for "all of them".
+        apart = {*_APART, "rows_per_strip"}
+        told = ((name, held) for name, held in given.items() if name not in apart)
         return (*sorted(told), self.shape, self.cell)
 
     @property
